@@ -10,4 +10,5 @@
 //
 // +kubebuilder:object:generate=true
 // +groupName=provisioning.dpu.nvidia.com
+// +versionName=v1alpha1
 package provisioningv1alpha1

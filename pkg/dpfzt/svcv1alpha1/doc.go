@@ -9,4 +9,5 @@
 //
 // +kubebuilder:object:generate=true
 // +groupName=svc.dpu.nvidia.com
+// +versionName=v1alpha1
 package svcv1alpha1

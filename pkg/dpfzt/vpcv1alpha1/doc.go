@@ -9,4 +9,5 @@
 //
 // +kubebuilder:object:generate=true
 // +groupName=vpc.dpu.nvidia.com
+// +versionName=v1alpha1
 package vpcv1alpha1
