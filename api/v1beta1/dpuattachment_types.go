@@ -58,7 +58,7 @@ type AttachmentServer struct {
 
 	// token is the claim's token.
 	// +required
-	// +kubebuilder:validation:Pattern=`^v1\.[0-9a-f]{32}\.[0-9a-f]{16}$`
+	// +kubebuilder:validation:Pattern=`^v1\.[0-9a-f]{32}\.[0-9a-f]{32}$`
 	Token string `json:"token,omitempty"`
 }
 

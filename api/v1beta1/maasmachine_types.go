@@ -65,7 +65,7 @@ type MachinePort struct {
 type MachineClaim struct {
 	// token is what the server carries in MAAS: v1.<128 random bits>.<hash of namespace/name>. A copy fits no other object.
 	// +required
-	// +kubebuilder:validation:Pattern=`^v1\.[0-9a-f]{32}\.[0-9a-f]{16}$`
+	// +kubebuilder:validation:Pattern=`^v1\.[0-9a-f]{32}\.[0-9a-f]{32}$`
 	Token string `json:"token,omitempty"`
 
 	// identityName is the MaasClusterIdentity whose account holds the server.

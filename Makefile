@@ -1,0 +1,92 @@
+# Run `make help` for what there is.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+ROOT := $(CURDIR)
+BIN := $(ROOT)/bin
+LAB_BIN := $(BIN)/lab
+TOOLS_BIN := $(BIN)/tools
+CONTROLLER_GEN := $(TOOLS_BIN)/controller-gen
+KUSTOMIZE := $(TOOLS_BIN)/kustomize
+GOLANGCI_LINT := $(TOOLS_BIN)/golangci-lint
+
+# One setting for every build: with and without -trimpath are separate entries of the build cache.
+export GOFLAGS := -trimpath -buildvcs=false
+# Tests that need a real API server find its binaries here.
+export KUBEBUILDER_ASSETS := $(LAB_BIN)
+
+##@ Use it
+
+.PHONY: demo
+demo: build controlplane ## Run the main job end to end in the lab (KEEP=1 leaves the lab up).
+	@cd test && go run ./cmd/demo $(if $(KEEP),--keep)
+
+.PHONY: lab-up
+lab-up: build controlplane ## Start the lab and leave it up, without tenants.
+	@cd test && go run ./cmd/demo --up
+
+.PHONY: lab-down
+lab-down: ## Stop the lab that lab-up or KEEP=1 left.
+	@cd test && go run ./cmd/demo --down
+
+.PHONY: run
+run: build ## Run both wings of this checkout against the lab, instead of the lab's own.
+	@cd test && go run ./cmd/demo --run
+
+##@ Test
+
+.PHONY: test
+test: test-unit test-integration ## Run all tests that need only Go.
+
+.PHONY: test-unit
+test-unit: ## Run the unit tests of the provider.
+	go test ./...
+
+.PHONY: test-integration
+test-integration: build controlplane ## Run the tests against the simulators and real API servers, and a short demo.
+	cd test && go test -timeout 30m ./...
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## Lint both modules.
+	$(GOLANGCI_LINT) run ./...
+	cd test && $(GOLANGCI_LINT) run --config $(ROOT)/.golangci.yml ./...
+
+##@ Generate
+
+.PHONY: generate
+generate: $(CONTROLLER_GEN) ## Generate deep copies, CRDs and RBAC.
+	hack/generate.sh
+
+.PHONY: verify
+verify: generate $(KUSTOMIZE) ## Fail if generated files, go.mod or kustomizations are not up to date.
+	hack/verify.sh
+
+##@ Build
+
+.PHONY: build
+build: ## Build the manager.
+	go build -o $(BIN)/manager .
+
+.PHONY: controlplane
+controlplane: ## Build the lab's real control plane: etcd, API server, Cluster API, clusterctl, kwok (5-7 minutes when cold).
+	@hack/build-controlplane.sh $(LAB_BIN)
+
+$(CONTROLLER_GEN): hack/tools/go.mod
+	cd hack/tools && go build -o $@ sigs.k8s.io/controller-tools/cmd/controller-gen
+
+$(KUSTOMIZE): hack/tools/go.mod
+	cd hack/tools && go build -o $@ sigs.k8s.io/kustomize/kustomize/v5
+
+$(GOLANGCI_LINT): hack/tools/golangci-lint/go.mod
+	cd hack/tools/golangci-lint && go build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: clean
+clean: ## Remove what was built.
+	rm -rf $(BIN) out
+
+##@ Help
+
+.PHONY: help
+help: ## Show this help.
+	@awk 'BEGIN {FS = ":.*##"; printf "Usage: make \033[36m<target>\033[0m\n"} /^[a-zA-Z_-]+:.*?##/ {printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)}' $(MAKEFILE_LIST)

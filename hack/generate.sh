@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Generates what is generated: deep copies and CRDs of our API, RBAC of each wing from its own markers, and the minimal DPF CRDs
+# the lab installs.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+gen=bin/tools/controller-gen
+
+$gen object:headerFile=hack/boilerplate.go.txt paths='./api/...;./pkg/dpfzt/...'
+$gen crd paths=./api/... output:crd:dir=config/crd/bases
+$gen crd paths=./pkg/dpfzt/... output:crd:dir=test/dpfsim/crds
