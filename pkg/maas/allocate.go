@@ -128,7 +128,12 @@ func (c *Client) resolve(ctx context.Context, call Call, constraints Constraints
 		for i := range free {
 			constraints.SystemIDs = append(constraints.SystemIDs, free[i].SystemID)
 		}
-		constraints.Zone, constraints.Zones, constraints.Pool, constraints.Pools = "", nil, "", nil
+		if len(zones) > 1 {
+			constraints.Zones = nil
+		}
+		if len(pools) > 1 {
+			constraints.Pools = nil
+		}
 	}
 	constraints.NotSystemIDs = nil
 	if len(constraints.SystemIDs) == 0 {
@@ -201,7 +206,7 @@ func (k Constraints) common(operation string) (url.Values, error) {
 		values.Set("storage", "disk:"+strconv.Itoa(k.MinDiskGB))
 	}
 	for _, device := range k.Devices {
-		values.Add("devices", device.constraint())
+		add(values, "devices", []string{device.constraint()})
 	}
 	return values, nil
 }

@@ -21,8 +21,9 @@ import (
 const (
 	// DefaultTimeout bounds every call that has no longer deadline of its own.
 	DefaultTimeout = 30 * time.Second
-	// DefaultAllocateTimeout bounds allocate and query_power_state. MAAS serialises
-	// allocations (tens of seconds under contention) and waits up to 60 s for a BMC.
+	// DefaultAllocateTimeout bounds what MAAS is slow at: it serialises allocations (tens
+	// of seconds under contention), lists 60 machines a second, and waits up to 60 s for
+	// a BMC.
 	DefaultAllocateTimeout = 60 * time.Second
 	// DefaultMaxBody bounds an answer, in bytes after decompression. A list costs
 	// about 20 KB a machine, several times that for machines with many NICs.
@@ -43,14 +44,15 @@ type Config struct {
 	CABundle []byte
 	// Timeout of one call; zero means DefaultTimeout.
 	Timeout time.Duration
-	// AllocateTimeout of one allocate or power query; zero means DefaultAllocateTimeout.
+	// AllocateTimeout of one allocate, list of machines or power query; zero means
+	// DefaultAllocateTimeout.
 	AllocateTimeout time.Duration
 	// MaxBody bounds an answer in bytes; zero means DefaultMaxBody.
 	MaxBody int64
 	// Observe, if set, is told of every call after it ended. It must not block.
-	Observe func(Observation)
+	Observe func(Observation) `json:"-"`
 	// Clock measures durations and clock skew; nil means the real one.
-	Clock clock.PassiveClock
+	Clock clock.PassiveClock `json:"-"`
 }
 
 // Observation describes one finished call to MAAS.

@@ -132,7 +132,7 @@ func (c *Client) listInChunks(ctx context.Context, operation, key string, values
 
 func (c *Client) list(ctx context.Context, operation string, query url.Values) ([]Machine, error) {
 	var machines []Machine
-	r := request{Call: Call{Operation: operation}, secrets: query["agent_name"]}
+	r := request{Call: Call{Operation: operation}, timeout: c.allocateTimeout, secrets: query["agent_name"]}
 	err := c.do(ctx, r, func(w wire) error {
 		body, err := w.get("machines/", "", query)
 		if err != nil {

@@ -76,7 +76,7 @@ func (c *Client) Deploy(ctx context.Context, systemID string, deploy DeployReque
 		secrets = append(secrets, encoded)
 	}
 	var machine Machine
-	r := request{Call: machineCall(operation, systemID), mutating: true, secrets: secrets}
+	r := request{Call: machineCall(operation, systemID), mutating: true, secrets: secrets, private: true}
 	err := c.do(ctx, r, func(w wire) error {
 		body, err := w.post("machines/"+systemID+"/", "deploy", form)
 		if err != nil {
@@ -119,6 +119,25 @@ func (c *Client) PowerOff(ctx context.Context, systemID, comment string) error {
 		return &PowerNotSentError{Call: call}
 	}
 	return err
+}
+
+// PowerOn switches a deployed machine on. On an allocated one MAAS would take it for the
+// start of a deployment, so that the status is read first; the user data that MAAS
+// stored is lost with this call.
+func (c *Client) PowerOn(ctx context.Context, systemID, comment string) error {
+	const operation = "power on"
+	machine, err := c.Machine(ctx, systemID)
+	if err != nil {
+		return err
+	}
+	call := machineCall(operation, systemID)
+	if machine.Status != StatusDeployed {
+		return &StateConflictError{Call: call, Message: "the machine is " + machine.Status.String() + ", not Deployed"}
+	}
+	return c.do(ctx, request{Call: call, mutating: true, answerless: true}, func(w wire) error {
+		_, err := w.maas.Machine.PowerOn(systemID, &entity.MachinePowerOnParams{Comment: comment})
+		return err
+	})
 }
 
 // QueryPower asks the BMC, which takes up to a minute and a thread of MAAS: never in a

@@ -51,6 +51,9 @@ func (c *Client) statusError(r request, x *exchange) error {
 		}
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 	default:
+		if r.private {
+			message = ""
+		}
 		return &ServerError{Call: r.Call, Status: x.status, Message: message}
 	}
 	return &RetryableError{Call: r.Call, Status: x.status, Message: message, RetryAfter: retryAfter}

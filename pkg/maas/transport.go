@@ -31,6 +31,7 @@ import (
 //     from the response;
 //   - unbounded bodies: reading stops at Config.MaxBody;
 //   - 401 bodies can quote the token secret and become error text: they are dropped;
+//   - the error's text holds the URL, and that a claim token: URLs are stripped;
 //   - redirects turn a POST into a GET or carry it elsewhere: they are refused;
 //   - allocate cannot say "any of these system IDs", nor devices; entity.Machine lacks
 //     is_dpu, parent and error_description; power_off's null looks like a machine: these
@@ -59,6 +60,8 @@ type exchange struct {
 	date       string
 	retryAfter string
 	errorBody  []byte
+	// bodyErr is what broke the reading of a successful answer, other than its size.
+	bodyErr error
 }
 
 // RoundTrip sends the request once, under the call's context.
@@ -81,7 +84,7 @@ func (x *exchange) RoundTrip(request *http.Request) (*http.Response, error) {
 
 	switch {
 	case response.StatusCode >= 200 && response.StatusCode <= 299:
-		response.Body = &boundedBody{ReadCloser: response.Body, left: x.maxBody}
+		response.Body = &boundedBody{ReadCloser: response.Body, left: x.maxBody, broken: &x.bodyErr}
 		return response, nil
 	case response.StatusCode >= 300 && response.StatusCode <= 399:
 		_ = response.Body.Close()
@@ -102,7 +105,8 @@ func (x *exchange) RoundTrip(request *http.Request) (*http.Response, error) {
 // boundedBody fails, rather than ends, at its limit.
 type boundedBody struct {
 	io.ReadCloser
-	left int64
+	left   int64
+	broken *error
 }
 
 func (b *boundedBody) Read(p []byte) (int, error) {
@@ -117,6 +121,9 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	if b.left < 0 {
 		return n, ErrBodyTooLarge
 	}
+	if err != nil && err != io.EOF {
+		*b.broken = err
+	}
 	return n, err
 }
 
@@ -130,6 +137,9 @@ type request struct {
 	timeout    time.Duration
 	// secrets must not appear in a text made from the answer.
 	secrets []string
+	// private calls carry so much that is secret that the text of a 500, which is that
+	// of any exception, is dropped.
+	private bool
 }
 
 // wire is what a call can be sent through: gomaasclient, or raw where that falls short.
@@ -190,25 +200,24 @@ func (c *Client) wire(x *exchange) (wire, error) {
 
 // classify turns what happened into one of our errors.
 func (c *Client) classify(r request, x *exchange, err error) error {
+	cause := c.plainCause(x.ctx, r, err)
 	switch {
 	case x.status == 0:
-		cause := c.plainCause(x.ctx, r, err)
 		if r.mutating && x.connections.Load() > 0 {
 			return &UnknownOutcomeError{Call: r.Call, Err: cause}
 		}
 		return &UnavailableError{Call: r.Call, Err: cause}
 	case x.status >= 200 && x.status <= 299:
-		var broken error = &MalformedAnswerError{Call: r.Call, Err: c.plainCause(x.ctx, r, err)}
-		if x.ctx.Err() != nil || isTransport(err) {
-			broken = &UnavailableError{Call: r.Call, Err: c.plainCause(x.ctx, r, err)}
-		}
 		if r.mutating {
-			return &UnknownOutcomeError{Call: r.Call, Err: broken}
+			return &UnknownOutcomeError{Call: r.Call, Err: cause}
 		}
-		return broken
+		if x.bodyErr != nil {
+			return &UnavailableError{Call: r.Call, Err: cause}
+		}
+		return &MalformedAnswerError{Call: r.Call, Err: cause}
 	case x.status >= 300 && x.status <= 399:
 		return &UnavailableError{Call: r.Call, Err: ErrRedirected}
-	case x.status == http.StatusUnauthorized && x.connections.Load() > 1:
+	case x.status == http.StatusUnauthorized && !r.mutating && x.connections.Load() > 1:
 		// net/http repeated a read on a fresh connection; its nonce was used up.
 		return &UnavailableError{Call: r.Call, Err: errReplayed}
 	}
@@ -225,7 +234,7 @@ func (c *Client) classify(r request, x *exchange, err error) error {
 // context's word: a deadline surfaces in many forms.
 func (c *Client) plainCause(ctx context.Context, r request, err error) error {
 	if ctxErr := context.Cause(ctx); ctxErr != nil {
-		return fmt.Errorf("no complete answer in time: %w", ctxErr)
+		return fmt.Errorf("no complete answer: %w", ctxErr)
 	}
 	var urlErr *url.Error
 	if errors.As(err, &urlErr) {
@@ -242,11 +251,6 @@ type scrubbedError struct {
 
 func (e *scrubbedError) Error() string        { return e.text }
 func (e *scrubbedError) Is(target error) bool { return errors.Is(e.err, target) }
-
-func isTransport(err error) bool {
-	var urlErr *url.Error
-	return errors.As(err, &urlErr) || errors.Is(err, io.ErrUnexpectedEOF)
-}
 
 // null reports whether an answer is JSON null, as power_off gives when nothing was sent.
 func null(body []byte) bool { return bytes.Equal(bytes.TrimSpace(body), []byte("null")) }
