@@ -226,6 +226,7 @@ var (
 	// not carried elsewhere.
 	ErrRedirected = errors.New("the endpoint redirects; write the address it redirects to")
 
+	errNoAPI    = errors.New("the endpoint answers 404 to what every MAAS has; check that it is the MAAS root")
 	errReplayed = errors.New("the connection broke and MAAS refused the repeated request")
 )
 

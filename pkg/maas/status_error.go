@@ -43,6 +43,9 @@ func (c *Client) statusError(r request, x *exchange) error {
 	case http.StatusForbidden:
 		return &ForbiddenError{Call: r.Call, Message: message}
 	case http.StatusNotFound:
+		if r.Object == "" {
+			return &UnavailableError{Call: r.Call, Err: errNoAPI}
+		}
 		return &NotFoundError{Call: r.Call, Message: message}
 	case http.StatusConflict:
 		// The two kinds mean opposite things; only the header tells them apart.
