@@ -51,5 +51,4 @@ copy_config capi-kubeadm-bootstrap bootstrap/kubeadm
 copy_config capi-kubeadm-control-plane controlplane/kubeadm
 
 cd "$root/hack/kwok"
-kwok_version=$(go list -m -f '{{.Version}}' sigs.k8s.io/kwok)
-build kwok "-X sigs.k8s.io/kwok/pkg/consts.Version=$kwok_version" sigs.k8s.io/kwok/cmd/kwok
+build kwok "" sigs.k8s.io/kwok/cmd/kwok
