@@ -1,0 +1,164 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package scope
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/provisioningv1alpha1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/svcv1alpha1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/vpcv1alpha1"
+)
+
+// Targets of a FabricCall.
+const (
+	// TargetDPF is the DPF management cluster.
+	TargetDPF = "dpf"
+	// TargetDPUCluster is a DPU cluster.
+	TargetDPUCluster = "dpucluster"
+)
+
+// FabricCall describes one finished request to DPF or a DPU cluster.
+type FabricCall struct {
+	// Fabric is the name of the DPUFabric.
+	Fabric string
+	// Target is TargetDPF or TargetDPUCluster.
+	Target string
+	// Method is the HTTP method.
+	Method string
+	// Code is the HTTP status, 0 if there was no answer.
+	Code int
+	// Duration from sending to the header of the answer.
+	Duration time.Duration
+}
+
+// ErrReadOnly is the cause when a DPU cluster's client was about to send anything but a GET.
+var ErrReadOnly = errors.New("DPU clusters are only read")
+
+// rememberedClient is a client and the version of the Secret it was made from.
+type rememberedClient struct {
+	version string
+	client  client.Client
+}
+
+// NewFabricScheme returns the kinds that are read from DPF and DPU clusters.
+func NewFabricScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{
+		corev1.AddToScheme, coordinationv1.AddToScheme,
+		provisioningv1alpha1.AddToScheme, svcv1alpha1.AddToScheme, vpcv1alpha1.AddToScheme,
+	} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("register the kinds of DPF: %w", err)
+		}
+	}
+	return scheme, nil
+}
+
+// dpfClient returns the client of the DPF management cluster.
+func (f *fabrics) dpfClient(ctx context.Context, object *infrav1.DPUFabric, memory *fabricMemory) (client.Client, error) {
+	name := object.Spec.Backend.OVNVPC.KubeconfigSecretRef.Name
+	secret, kubeconfig, err := f.secret(ctx, name, KubeconfigKey, "DPUFabric "+object.Name)
+	if err != nil {
+		return nil, err
+	}
+	memory.mu.Lock()
+	defer memory.mu.Unlock()
+	version := string(secret.UID) + "/" + secret.ResourceVersion
+	if memory.dpf.client != nil && memory.dpf.version == version {
+		return memory.dpf.client, nil
+	}
+	c, err := f.newClient(kubeconfig, object.Name, TargetDPF)
+	if err != nil {
+		return nil, &UnusableError{
+			Reason:  infrav1.SecretInvalidReason,
+			Message: fmt.Sprintf("key %s of Secret %s/%s is not usable", KubeconfigKey, secret.Namespace, secret.Name), Err: err,
+		}
+	}
+	memory.dpf = rememberedClient{version: version, client: c}
+	return c, nil
+}
+
+// newClient makes a client from a kubeconfig, without any request yet.
+func (f *fabrics) newClient(kubeconfig []byte, fabric, target string) (client.Client, error) {
+	config, err := RESTConfigFromKubeconfig(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	scheme, err := NewFabricScheme()
+	if err != nil {
+		return nil, err
+	}
+	config.Timeout = f.options.Timeout
+	config.QPS, config.Burst = 100, 200
+	config.UserAgent = "cluster-api-provider-maas-dpu/fabric"
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return &observedTransport{next: next, fabrics: f, fabric: fabric, target: target}
+	})
+	c, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		return nil, &KubeconfigError{Problem: "holds certificates or keys that cannot be read: write the content of PEM files, base64-encoded"}
+	}
+	return c, nil
+}
+
+// observedTransport tells of each request, and keeps DPU clusters read-only whatever the credentials allow.
+type observedTransport struct {
+	next           http.RoundTripper
+	fabrics        *fabrics
+	fabric, target string
+}
+
+func (t *observedTransport) RoundTrip(request *http.Request) (*http.Response, error) {
+	if t.target == TargetDPUCluster && request.Method != http.MethodGet {
+		return nil, ErrReadOnly
+	}
+	options := t.fabrics.options
+	start := options.Clock.Now()
+	response, err := t.next.RoundTrip(request)
+	if options.Observe != nil {
+		call := FabricCall{Fabric: t.fabric, Target: t.target, Method: request.Method, Duration: options.Clock.Since(start)}
+		if response != nil {
+			call.Code = response.StatusCode
+		}
+		options.Observe(call)
+	}
+	return response, err
+}
+
+// FabricError says in the API's reasons why DPF or a DPU cluster could not be asked. doing goes into the sentence, for example
+// "list DPUVPCs". It is the answer "unknown"; nil stays nil.
+func FabricError(fabric, doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if unusable, ok := AsUnusable(err); ok {
+		return unusable
+	}
+	unusable := &UnusableError{Reason: infrav1.FabricUnreachableReason, Err: err}
+	switch {
+	case apierrors.IsUnauthorized(err):
+		unusable.Reason = infrav1.CredentialsRefusedReason
+		unusable.Message = fmt.Sprintf("fabric %s refuses the credentials: renew the kubeconfig", fabric)
+		// The body of a 401 is nobody's business.
+		unusable.Err = nil
+	case apierrors.IsForbidden(err):
+		unusable.Reason = infrav1.CredentialsRefusedReason
+		unusable.Message = fmt.Sprintf("fabric %s does not let its account %s: apply config/dpf there", fabric, doing)
+	default:
+		unusable.Message = fmt.Sprintf("fabric %s could not be asked to %s", fabric, doing)
+	}
+	return unusable
+}

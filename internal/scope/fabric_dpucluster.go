@@ -1,0 +1,183 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package scope
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/provisioningv1alpha1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/svcv1alpha1"
+)
+
+const (
+	// DPUClusterReaderServiceAccount is the account in the DPU cluster, in DPF's namespace there, that config/dpf/dpucluster
+	// lets read Nodes, leases and ServiceInterfaces.
+	DPUClusterReaderServiceAccount = "maas-dpu-fabric-reader"
+	// CredentialSecretKey is the data key under which DPF writes a kubeconfig it was asked for.
+	CredentialSecretKey = "kubeconfig"
+
+	// credentialDuration is how long a token lives; DPF renews it in time.
+	credentialDuration = 12 * time.Hour
+	// credentialOwnerAnnotation says for which installation and fabric a credential request was made.
+	credentialOwnerAnnotation = "infrastructure.cluster.x-k8s.io/credential-owner"
+)
+
+// CredentialRequestName is the name, in DPF's namespace, of the DPUServiceCredentialRequest of an installation for a DPUCluster,
+// and of the Secret DPF writes for it: maas-dpu-<hash of installation and the DPUCluster's namespace>-<name of the DPUCluster>.
+func CredentialRequestName(installation string, dpuCluster types.NamespacedName) string {
+	const maxName = 63
+	name := "maas-dpu-" + shortHash(installation+"/"+dpuCluster.Namespace) + "-" + dpuCluster.Name
+	if len(name) <= maxName {
+		return name
+	}
+	return name[:maxName-9] + "-" + shortHash(dpuCluster.Name)
+}
+
+func shortHash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:4])
+}
+
+// dpuClusterReader returns the read-only client of a DPU cluster.
+func (f *fabrics) dpuClusterReader(ctx context.Context, fabric *Fabric, memory *fabricMemory, key types.NamespacedName) (client.Reader, error) {
+	var secret *corev1.Secret
+	var dataKey string
+	var err error
+	switch mode := fabric.Object.Spec.Backend.OVNVPC.DPUClusterAccess; mode {
+	case infrav1.DPUClusterAccessAdminKubeconfig:
+		dataKey = provisioningv1alpha1.AdminKubeconfigKey
+		secret, err = f.adminSecret(ctx, fabric, key)
+	case infrav1.DPUClusterAccessCredentialRequest, "":
+		dataKey = CredentialSecretKey
+		secret, err = f.requestedSecret(ctx, fabric, key)
+	default:
+		err = &UnusableError{Reason: infrav1.FabricNotReadyReason, Message: fmt.Sprintf("DPUFabric %s has an unknown dpuClusterAccess %s", fabric.Object.Name, mode)}
+	}
+	if err != nil {
+		return nil, err
+	}
+
+	memory.mu.Lock()
+	defer memory.mu.Unlock()
+	version := string(secret.UID) + "/" + secret.ResourceVersion
+	if remembered, ok := memory.dpuClusters[key]; ok && remembered.version == version {
+		return readOnly{remembered.client}, nil
+	}
+	c, err := f.newClient(secret.Data[dataKey], fabric.Object.Name, TargetDPUCluster)
+	if err != nil {
+		return nil, &UnusableError{
+			Reason:  infrav1.SecretInvalidReason,
+			Message: fmt.Sprintf("key %s of DPF's Secret %s/%s for DPUCluster %s is not usable", dataKey, secret.Namespace, secret.Name, key), Err: err,
+		}
+	}
+	memory.dpuClusters[key] = rememberedClient{version: version, client: c}
+	return readOnly{c}, nil
+}
+
+// readOnly hides a client's other methods.
+type readOnly struct{ client.Reader }
+
+func (f *fabrics) adminSecret(ctx context.Context, fabric *Fabric, key types.NamespacedName) (*corev1.Secret, error) {
+	dpuCluster := &provisioningv1alpha1.DPUCluster{}
+	if err := fabric.DPF.Get(ctx, key, dpuCluster); err != nil {
+		return nil, FabricError(fabric.Object.Name, "get DPUCluster "+key.String(), err)
+	}
+	if dpuCluster.Spec.Kubeconfig == "" {
+		return nil, &UnusableError{
+			Reason:  infrav1.FabricNotReadyReason,
+			Message: fmt.Sprintf("DPUCluster %s has no kubeconfig yet: DPF is still making it (phase %s)", key, dpuCluster.Status.Phase),
+		}
+	}
+	return dpfSecret(ctx, fabric, types.NamespacedName{Namespace: key.Namespace, Name: dpuCluster.Spec.Kubeconfig})
+}
+
+// requestedSecret reads the Secret DPF writes for our credential request, every time, because it rotates. Only where it is not
+// there is the request looked at, and made.
+func (f *fabrics) requestedSecret(ctx context.Context, fabric *Fabric, key types.NamespacedName) (*corev1.Secret, error) {
+	name := types.NamespacedName{Namespace: fabric.Namespace(), Name: CredentialRequestName(f.options.Installation, key)}
+	secret, err := dpfSecret(ctx, fabric, name)
+	if err == nil && len(secret.Data[CredentialSecretKey]) > 0 {
+		return secret, nil
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
+		return nil, err
+	}
+
+	request := &svcv1alpha1.DPUServiceCredentialRequest{}
+	err = fabric.DPF.Get(ctx, name, request)
+	if apierrors.IsNotFound(err) {
+		wanted := f.credentialRequest(fabric, name, key)
+		if err := fabric.DPF.Create(ctx, wanted); err != nil && !apierrors.IsAlreadyExists(err) {
+			return nil, FabricError(fabric.Object.Name, "create DPUServiceCredentialRequest "+name.String(), err)
+		}
+		return nil, credentialPending(key, name, "was made")
+	}
+	if err != nil {
+		return nil, FabricError(fabric.Object.Name, "get DPUServiceCredentialRequest "+name.String(), err)
+	}
+	if request.Annotations[credentialOwnerAnnotation] != f.options.Installation || !targets(request, key) {
+		return nil, &UnusableError{
+			Reason:  infrav1.FabricNotReadyReason,
+			Message: fmt.Sprintf("DPUServiceCredentialRequest %s was made by somebody else or for another DPUCluster; it is not touched: remove it, or give this installation another --installation", name),
+		}
+	}
+	if ready := apimeta.FindStatusCondition(request.Status.Conditions, svcv1alpha1.ReadyCondition); ready != nil {
+		return nil, credentialPending(key, name, fmt.Sprintf("is not Ready (%s: %s)", ready.Reason, ready.Message))
+	}
+	return nil, credentialPending(key, name, "is not Ready")
+}
+
+func credentialPending(dpuCluster, request types.NamespacedName, how string) error {
+	return &UnusableError{
+		Reason:  infrav1.FabricNotReadyReason,
+		Message: fmt.Sprintf("waiting for DPF to give access to DPUCluster %s: DPUServiceCredentialRequest %s %s", dpuCluster, request, how),
+	}
+}
+
+func targets(request *svcv1alpha1.DPUServiceCredentialRequest, key types.NamespacedName) bool {
+	target := request.Spec.TargetCluster
+	return target != nil && target.Name == key.Name && ptr.Deref(target.Namespace, "") == key.Namespace
+}
+
+func (f *fabrics) credentialRequest(fabric *Fabric, name, dpuCluster types.NamespacedName) *svcv1alpha1.DPUServiceCredentialRequest {
+	return &svcv1alpha1.DPUServiceCredentialRequest{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: name.Namespace, Name: name.Name,
+			Annotations: map[string]string{credentialOwnerAnnotation: f.options.Installation},
+		},
+		Spec: svcv1alpha1.DPUServiceCredentialRequestSpec{
+			ServiceAccount: svcv1alpha1.NamespacedName{Name: DPUClusterReaderServiceAccount, Namespace: ptr.To(fabric.Namespace())},
+			TargetCluster:  &svcv1alpha1.NamespacedName{Name: dpuCluster.Name, Namespace: ptr.To(dpuCluster.Namespace)},
+			Type:           svcv1alpha1.CredentialTypeKubeconfig,
+			Duration:       &metav1.Duration{Duration: credentialDuration},
+			Secret:         svcv1alpha1.NamespacedName{Name: name.Name, Namespace: ptr.To(name.Namespace)},
+		},
+	}
+}
+
+// dpfSecret reads a Secret of the DPF management cluster. Rights are given by name there, so the error names it.
+func dpfSecret(ctx context.Context, fabric *Fabric, key types.NamespacedName) (*corev1.Secret, error) {
+	secret := &corev1.Secret{}
+	err := fabric.DPF.Get(ctx, key, secret)
+	if apierrors.IsForbidden(err) {
+		return nil, &UnusableError{
+			Reason:  infrav1.CredentialsRefusedReason,
+			Message: fmt.Sprintf("the account on fabric %s may not read Secret %s there: add its name to the Role maas-dpu-fabric-credentials of config/dpf/management", fabric.Object.Name, key),
+		}
+	}
+	return secret, FabricError(fabric.Object.Name, "get Secret "+key.String(), err)
+}
