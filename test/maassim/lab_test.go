@@ -41,16 +41,18 @@ type lab struct {
 
 func newLab(t *testing.T, timing maassim.Timing, machines ...maassim.Machine) *lab {
 	t.Helper()
-	g := NewWithT(t)
-	quick := func(d *time.Duration) {
+	for _, d := range []*time.Duration{&timing.PowerOff, &timing.PowerOn, &timing.Deploy, &timing.Erase, &timing.Commission} {
 		if *d == 0 {
 			*d = 5 * time.Millisecond
 		}
 	}
-	for _, d := range []*time.Duration{&timing.PowerOff, &timing.PowerOn, &timing.Deploy, &timing.Erase, &timing.Commission} {
-		quick(d)
-	}
-	l := &lab{T: t, region: maassim.New(maassim.Options{Timing: timing}), hardware: &hardware{}}
+	return newLabWith(t, maassim.Options{Timing: timing}, machines...)
+}
+
+func newLabWith(t *testing.T, options maassim.Options, machines ...maassim.Machine) *lab {
+	t.Helper()
+	g := NewWithT(t)
+	l := &lab{T: t, region: maassim.New(options), hardware: &hardware{}}
 	l.region.SetHardware(l.hardware)
 	l.region.AddUser("tenant", tenantKey, false)
 	l.region.AddUser("other", otherKey, false)
