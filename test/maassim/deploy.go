@@ -56,6 +56,11 @@ func (r *Region) startDeployment(c *call, d deployment) reply {
 	if !slices.ContainsFunc(m.spec.Interfaces, func(nic Interface) bool { return nic.Mode != "" }) {
 		return invalidField("network", "Node must be configured to use a network")
 	}
+	if !r.claimAddresses(m) {
+		return text(http.StatusServiceUnavailable, m.id()+": Unable to allocate static IP due to address exhaustion.")
+	}
+	// The claim was to see that it works; the one that counts is post-commit work, so that the answer shows none yet.
+	r.freeAddresses(m)
 	if m.status == StatusReady {
 		r.acquire(m, c)
 	}
@@ -97,10 +102,7 @@ func (r *Region) beginDeployment(m *machine) {
 	if m.deployFault != FaultDeployHangs {
 		r.schedule(m, timerTimeout, r.timing.DeployTimeout, func() { r.failDeployment(m, "time-out during deployment") })
 	}
-	if !r.claimAddresses(m) {
-		r.failDeployment(m, "Unable to allocate static IP due to address exhaustion.")
-		return
-	}
+	r.claimAddresses(m)
 	r.restart(m)
 }
 

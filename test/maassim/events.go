@@ -37,9 +37,8 @@ type event struct {
 
 // addEvent appends to the feed. An INFO event is also the machine's status_message.
 func (r *Region) addEvent(m *machine, level int, kind, description, user string) {
-	r.nextEvent++
 	r.events = append(r.events, event{
-		id: r.nextEvent, at: r.clock.Now(), machine: m, level: level, kind: kind, description: description, user: user,
+		id: len(r.events) + 1, at: r.clock.Now(), machine: m, level: level, kind: kind, description: description, user: user,
 	})
 	if level == levelInfo {
 		m.statusMessage = kind
@@ -123,9 +122,10 @@ func queryEvents(r *Region, c *call) reply {
 		}
 		return len(picked) < w.limit
 	}
+	// An event's id is its index plus one, so that a follower's query does not walk what it has seen.
 	if w.hasAfter {
 		// The oldest ones above the mark, so that a follower misses none; the answer still lists newest first.
-		for i := 0; i < len(r.events) && w.limit > 0 && consider(r.events[i]); i++ {
+		for i := max(w.after, 0); i < len(r.events) && w.limit > 0 && consider(r.events[i]); i++ {
 			continue
 		}
 		slices.Reverse(picked)

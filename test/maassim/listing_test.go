@@ -228,3 +228,44 @@ func TestCallsAreCountedByMachineAndClaim(t *testing.T) {
 		{Call: call("tenant", "read_machine", "abc123", 200), Count: 2},
 	}))
 }
+
+func TestSingleReads(t *testing.T) {
+	l := newLab(t, maassim.Timing{}, maassim.Machine{SystemID: "abc123", Devices: []maassim.Device{bluefield}})
+	device, err := l.tenant.NodeDevices.Get("abc123", &entity.NodeDeviceParams{HardwareType: "NETWORK"})
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	NewWithT(t).Expect(device).To(HaveLen(1))
+	nics, err := l.tenant.NetworkInterfaces.Get("abc123")
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	for path, want := range map[string]string{
+		"nodes/abc123/": `"system_id": "abc123"`,
+		"nodes/abc123/devices/" + strconv.Itoa(device[0].ID) + "/":  `"product_id": "a2dc"`,
+		"nodes/abc123/interfaces/" + strconv.Itoa(nics[0].ID) + "/": `"name": "eno1"`,
+		"zones/az1/":            `"name": "az1"`,
+		"resourcepool/gold/":    `"name": "gold"`,
+		"tags/dpu/":             `"name": "dpu"`,
+		"tags/dpu/?op=machines": `[]`,
+		"subnets/1/":            `"cidr": "10.10.0.0/16"`,
+		"nodes/":                `"system_id": "abc123"`,
+	} {
+		t.Run(path, func(t *testing.T) {
+			answer := l.raw(http.MethodGet, path, l.oauth(tenantKey, nil), nil)
+			NewWithT(t).Expect(answer.code).To(Equal(200))
+			NewWithT(t).Expect(answer.body).To(ContainSubstring(want))
+		})
+	}
+	for path, want := range map[string]string{
+		"nodes/abc123/devices/1/":    "No NodeDevice matches the given query.",
+		"nodes/abc123/interfaces/0/": "No Interface matches the given query.",
+		"zones/nope/":                "No Zone matches the given query.",
+		"resourcepool/77/":           "No ResourcePool matches the given query.",
+		"tags/nope/":                 "No Tag matches the given query.",
+		"tags/nope/?op=machines":     "No Tag matches the given query.",
+		"subnets/77/":                "No Subnet matches the given query.",
+	} {
+		t.Run(path, func(t *testing.T) {
+			answer := l.raw(http.MethodGet, path, l.oauth(tenantKey, nil), nil)
+			NewWithT(t).Expect(answer.code).To(Equal(404))
+			NewWithT(t).Expect(answer.body).To(Equal(want))
+		})
+	}
+}

@@ -277,3 +277,79 @@ func TestInjectedDeployFaults(t *testing.T) {
 	g.Eventually(l.status("fails1")).Should(Equal(maassim.StatusFailedDeployment))
 	g.Consistently(l.status("hangs1"), "100ms").Should(Equal(maassim.StatusDeploying))
 }
+
+// TestDriverFailsWhatIsUnderWay follows MAAS' failure map.
+func TestDriverFailsWhatIsUnderWay(t *testing.T) {
+	cases := map[string]struct {
+		start func(*lab) error
+		want  int
+	}{
+		"deploying": {func(l *lab) error {
+			_, err := l.tenant.Machine.Deploy("abc123", &entity.MachineDeployParams{})
+			return err
+		}, maassim.StatusFailedDeployment},
+		"erasing": {func(l *lab) error {
+			l.allocate(l.tenant, "abc123", "t")
+			_, err := l.tenant.Machine.Release("abc123", &entity.MachineReleaseParams{Erase: true})
+			return err
+		}, maassim.StatusFailedDiskErasing},
+		"releasing": {func(l *lab) error {
+			l.allocate(l.tenant, "abc123", "t")
+			_, err := l.tenant.Machine.Release("abc123", &entity.MachineReleaseParams{})
+			return err
+		}, maassim.StatusFailedReleasing},
+		"commissioning": {func(l *lab) error {
+			_, err := l.admin.Machine.Commission("abc123", &entity.MachineCommissionParams{})
+			return err
+		}, maassim.StatusFailedCommissioning},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			l := newLab(t, maassim.Timing{PowerOff: -1, Deploy: -1, Erase: -1, Commission: -1},
+				maassim.Machine{SystemID: "abc123", PoweredOn: true})
+			g.Expect(tc.start(l)).To(Succeed())
+			g.Expect(l.drive("failed", url.Values{"system_id": {"abc123"}, "comment": {"why"}})).To(Equal(http.StatusNoContent))
+			g.Expect(l.state("abc123").Status).To(Equal(tc.want))
+			g.Expect(l.state("abc123").ErrorDescription).NotTo(BeEmpty())
+		})
+	}
+}
+
+func TestAddressesRunOutAndComeBack(t *testing.T) {
+	g := NewWithT(t)
+	small := func(id, mac, mode, ip string) maassim.Machine {
+		return maassim.Machine{SystemID: id, Interfaces: []maassim.Interface{
+			{Name: "eth0", MAC: mac, Mode: mode, Subnet: "10.30.0.0/30", IPAddress: ip}}}
+	}
+	l := newLab(t, maassim.Timing{}, small("static", "02:00:00:00:02:01", "STATIC", "10.30.0.3"),
+		small("first1", "02:00:00:00:02:02", "AUTO", ""), small("second", "02:00:00:00:02:03", "AUTO", ""))
+	g.Expect(l.state("static").IPAddresses).To(Equal([]string{"10.30.0.3"}))
+	l.deployed(l.tenant, "first1", "a")
+	g.Expect(l.state("first1").IPAddresses).To(Equal([]string{"10.30.0.2"}))
+	_, err := l.tenant.Machine.Deploy("second", &entity.MachineDeployParams{})
+	code, body := serverError(t, err)
+	g.Expect(code).To(Equal(http.StatusServiceUnavailable))
+	g.Expect(body).To(Equal("second: Unable to allocate static IP due to address exhaustion."))
+	g.Expect(l.state("second").Status).To(Equal(maassim.StatusReady))
+	_, err = l.tenant.Machine.Release("first1", &entity.MachineReleaseParams{})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Eventually(l.status("first1")).Should(Equal(maassim.StatusReady))
+	l.deployed(l.other, "second", "b")
+	g.Expect(l.state("second").IPAddresses).To(Equal([]string{"10.30.0.2"}))
+}
+
+func TestImagesAndTagsCanBeAdded(t *testing.T) {
+	g := NewWithT(t)
+	l := newLab(t, maassim.Timing{}, maassim.Machine{SystemID: "abc123"})
+	l.region.AddImage("custom/capi")
+	m, err := l.tenant.Machine.Deploy("abc123", &entity.MachineDeployParams{DistroSeries: "capi", HWEKernel: "hwe-22.04"})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect([]string{m.OSystem, m.DistroSeries, m.HWEKernel}).To(Equal([]string{"custom", "capi", "hwe-22.04"}))
+	_, err = l.admin.Tags.Create(&entity.TagParams{Name: "fresh"})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(l.admin.Tag.AddMachines("fresh", []string{"abc123"})).To(Succeed())
+	g.Expect(l.state("abc123").Spec.Tags).To(ContainElement("fresh"))
+	g.Expect(l.admin.Tag.RemoveMachines("fresh", []string{"abc123"})).To(Succeed())
+	g.Expect(l.state("abc123").Spec.Tags).NotTo(ContainElement("fresh"))
+}

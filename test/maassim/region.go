@@ -101,11 +101,10 @@ type Region struct {
 	ips      map[netip.Addr]*machine
 	nextNIC  int
 
-	events    []event
-	nextEvent int
-	effects   []Effect
-	calls     map[Call]int
-	faults    []*injected
+	events  []event
+	effects []Effect
+	calls   map[Call]int
+	faults  []*injected
 
 	timers    timerQueue
 	nextTimer int

@@ -5,6 +5,7 @@ package maassim_test
 
 import (
 	"context"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -66,13 +67,29 @@ func TestTimePassesByTheClock(t *testing.T) {
 	g.Expect(deployed).To(BeNumerically("<", time.Minute))
 }
 
-// TestRunEndsAndLetsWaitersGo: a call inside an injected delay does not hold up the end.
+// TestRunEndsAndLetsWaitersGo: a call inside an injected delay or hang does not hold up the end.
 func TestRunEndsAndLetsWaitersGo(t *testing.T) {
-	g := NewWithT(t)
-	region := maassim.New(maassim.Options{})
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- region.Run(ctx) }()
-	cancel()
-	g.Eventually(ended).Should(Receive(BeNil()))
+	for _, kind := range []maassim.FaultKind{maassim.FaultDelay, maassim.FaultHang} {
+		t.Run(string(kind), func(t *testing.T) {
+			g := NewWithT(t)
+			region := maassim.New(maassim.Options{})
+			region.AddUser("tenant", tenantKey, false)
+			region.Inject(maassim.Fault{Kind: kind, Delay: time.Hour})
+			server := httptest.NewServer(region.Handler())
+			defer server.Close()
+			l := &lab{T: t, region: region, url: server.URL}
+			answered := make(chan error, 1)
+			go func() {
+				_, err := l.client(tenantKey).Zones.Get()
+				answered <- err
+			}()
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- region.Run(ctx) }()
+			g.Consistently(answered, "50ms").ShouldNot(Receive())
+			cancel()
+			g.Eventually(ended).Should(Receive(BeNil()))
+			g.Eventually(answered).Should(Receive())
+		})
+	}
 }
