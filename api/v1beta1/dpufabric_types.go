@@ -352,6 +352,7 @@ type DPUFabricSpec struct {
 	// +kubebuilder:default="maas.io/system-id"
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=316
+	// +kubebuilder:validation:XValidation:rule="!format.qualifiedName().validate(self).hasValue()",message="serverLabelKey must be a label key such as maas.io/system-id"
 	ServerLabelKey string `json:"serverLabelKey,omitempty"`
 
 	// proofMaxAgeSeconds is how old a proof may be.

@@ -33,12 +33,14 @@ type DPUServerSpec struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Source string `json:"source,omitempty"`
 
 	// systemID is the MAAS system ID.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]+$`
 	SystemID string `json:"systemID,omitempty"`
 
 	// override is an operator's decision: Rebind.
@@ -198,6 +200,7 @@ type DPUServerStatus struct {
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
 // DPUServer is what the fabric knows and remembers of one server: its DPUs, and who holds it. Its name is <source>.<systemID>.
+// +kubebuilder:validation:XValidation:rule="self.metadata.name == self.spec.source + '.' + self.spec.systemID",message="metadata.name must be <source>.<systemID>: there is one memory of a server"
 type DPUServer struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
