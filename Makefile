@@ -18,21 +18,27 @@ export KUBEBUILDER_ASSETS := $(LAB_BIN)
 
 ##@ Use it
 
+DEMO := $(BIN)/demo
+
 .PHONY: demo
-demo: build controlplane ## Run the main job end to end in the lab (KEEP=1 leaves the lab up).
-	@cd test && go run ./cmd/demo $(if $(KEEP),--keep)
+demo: build controlplane $(DEMO) ## Run the main job end to end in the lab (KEEP=1 leaves the lab up).
+	@$(DEMO) $(if $(KEEP),--keep)
 
 .PHONY: lab-up
-lab-up: build controlplane ## Start the lab and leave it up, without tenants.
-	@cd test && go run ./cmd/demo --up
-
-.PHONY: lab-down
-lab-down: ## Stop the lab that lab-up or KEEP=1 left.
-	@cd test && go run ./cmd/demo --down
+lab-up: build controlplane $(DEMO) ## Start the lab without tenants and leave it up.
+	@$(DEMO) --up
 
 .PHONY: run
-run: build ## Run both wings of this checkout against the lab, instead of the lab's own.
-	@cd test && go run ./cmd/demo --run
+run: build $(DEMO) ## Replace the provider of the lab that is up by this checkout's.
+	@$(DEMO) --run
+
+.PHONY: lab-down
+lab-down: $(DEMO) ## Stop the lab that lab-up or KEEP=1 left up.
+	@$(DEMO) --down
+
+.PHONY: $(DEMO)
+$(DEMO):
+	@cd test && go build -o $@ ./cmd/demo
 
 ##@ Test
 

@@ -1,0 +1,144 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package checker holds the provider against its invariants. It reads MAAS, the data plane, the API servers and the simulators'
+// journals, and never the provider's code: what it does not see there it does not believe.
+package checker
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Finding is one observation that breaks an invariant.
+type Finding struct {
+	Invariant string
+	Text      string
+}
+
+// Verdict is what a check found.
+type Verdict struct {
+	// Observations counts, per invariant, the facts that were held against it. An invariant with none was not checked.
+	Observations map[string]int
+	Findings     []Finding
+	// Sampled names the invariants about the past that could only be sampled, because MAAS kept no journal.
+	Sampled []string
+}
+
+// Names of the invariants, as the design has them.
+var invariants = []struct{ id, title string }{
+	{"I1", "no leak"}, {"I2", "no double"}, {"I3", "isolated before boot"}, {"I4", "isolated after"},
+	{"I5", "hands off"}, {"I6", "fail closed"}, {"I7", "honest status"}, {"I8", "tenancy"},
+}
+
+// Holds says that no observation broke an invariant.
+func (v Verdict) Holds() bool { return len(v.Findings) == 0 }
+
+// Unchecked returns the invariants nothing was observed for.
+func (v Verdict) Unchecked() []string {
+	var unchecked []string
+	for _, invariant := range invariants {
+		if v.Observations[invariant.id] == 0 {
+			unchecked = append(unchecked, invariant.id)
+		}
+	}
+	return unchecked
+}
+
+// String says it for people, one line an invariant, and last whether all hold.
+func (v Verdict) String() string {
+	var b strings.Builder
+	for _, invariant := range invariants {
+		broken := 0
+		for _, f := range v.Findings {
+			if f.Invariant == invariant.id {
+				broken++
+			}
+		}
+		state := "holds"
+		switch {
+		case broken > 0:
+			state = fmt.Sprintf("BROKEN %d times", broken)
+		case v.Observations[invariant.id] == 0:
+			state = "not observed"
+		case slices.Contains(v.Sampled, invariant.id):
+			state = "holds (sampled)"
+		}
+		fmt.Fprintf(&b, "  %s %-21s %5d observations  %s\n", invariant.id, invariant.title, v.Observations[invariant.id], state)
+	}
+	for _, f := range v.Findings {
+		fmt.Fprintf(&b, "  %s: %s\n", f.Invariant, f.Text)
+	}
+	switch {
+	case !v.Holds():
+		fmt.Fprintf(&b, "  %d observations break invariants", len(v.Findings))
+	case len(v.Unchecked()) > 0:
+		fmt.Fprintf(&b, "  the invariants observed hold; not observed: %s", strings.Join(v.Unchecked(), ", "))
+	default:
+		b.WriteString("  all invariants hold")
+	}
+	return b.String()
+}
+
+// Checker holds one installation against the invariants.
+type Checker struct {
+	MAAS      MAAS
+	Fabric    Fabric // nil where there is none
+	Recorder  *Recorder
+	Inventory Inventory
+}
+
+// Check looks at everything that was and is. It may be called at any time: no invariant allows an exception in between.
+func (c *Checker) Check() Verdict {
+	pass := &run{inventory: c.Inventory, verdict: Verdict{Observations: map[string]int{}}}
+	// MAAS first: whatever it shows was caused by an object the recorder saw before, never the other way round.
+	pass.machines, pass.effects = c.MAAS.Machines(), c.MAAS.Effects()
+	if c.Fabric != nil {
+		pass.plugs, pass.changes, pass.fabric = c.Fabric.Plugs(), c.Fabric.LabelChanges(), c.Fabric
+	}
+	pass.snapshot = c.Recorder.snapshot()
+	if pass.effects == nil {
+		pass.verdict.Sampled = []string{"I3", "I4", "I5", "I7"}
+	}
+	for _, check := range []func(*run){
+		(*run).noLeak, (*run).noDouble, (*run).isolatedBeforeBoot, (*run).isolatedAfter,
+		(*run).handsOff, (*run).failClosed, (*run).honestStatus, (*run).tenancy,
+	} {
+		check(pass)
+	}
+	return pass.verdict
+}
+
+// run is one pass over one set of facts.
+type run struct {
+	inventory Inventory
+	machines  []Machine
+	effects   []Effect
+	plugs     []Plug
+	changes   []LabelChange
+	fabric    Fabric
+	snapshot
+	verdict Verdict
+}
+
+// observe counts one fact held against an invariant.
+func (r *run) observe(invariant string) { r.verdict.Observations[invariant]++ }
+
+func (r *run) breaks(invariant, format string, args ...any) {
+	r.verdict.Findings = append(r.verdict.Findings, Finding{Invariant: invariant, Text: fmt.Sprintf(format, args...)})
+}
+
+// pluggedAt returns the stretches of a server's ports at a moment, those of others' VPCs aside.
+func (r *run) pluggedAt(server Server, t time.Time) []Plug {
+	var plugged []Plug
+	for _, p := range r.plugs {
+		if slices.Contains(server.MACs, p.MAC) && p.at(t) {
+			plugged = append(plugged, p)
+		}
+	}
+	return plugged
+}
+
+func (r *run) ours(owner string) bool { return slices.Contains(r.inventory.Accounts, owner) }

@@ -1,0 +1,261 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package demo
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/manager"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/checker"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/dpfsim"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/pki"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/maassim"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/serversim"
+)
+
+// Options say how large a world is and where it lives.
+type Options struct {
+	// Dir is the lab's scratch folder; Repo the checkout. Both have the lab's defaults.
+	Dir, Repo string
+	// GoodServers is how many servers can be used; four bad ones come on top.
+	GoodServers int
+	// CRDDir holds upstream's DPF CRDs; empty means the project's own minimal ones.
+	CRDDir string
+	Log    logr.Logger
+}
+
+// World is the operator's datacentre and its management cluster: everything but tenants.
+type World struct {
+	Lab      *lab.Lab
+	MAAS     *maassim.Region
+	Fabric   *dpfsim.Fabric
+	Rack     *serversim.Rack
+	Servers  []Server
+	Checker  *checker.Checker
+	Operator client.Client
+
+	options      Options
+	maasEndpoint string
+	maasCA       *pki.CA
+	maasKey      string
+
+	stop  context.CancelFunc
+	group *errgroup.Group
+}
+
+// Up starts the lab, the simulators and the provider, and registers the operator's MAAS account and fabric. What was started
+// is stopped again when it fails. A simulator that ends early ends the context of Wait.
+func Up(ctx context.Context, options Options) (*World, error) {
+	w := &World{options: options, Servers: racks(options.GoodServers)}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	w.stop = stop
+	w.group, running = errgroup.WithContext(running)
+	if err := w.up(ctx, running); err != nil {
+		return nil, errors.Join(err, w.Down(context.WithoutCancel(ctx)))
+	}
+	return w, nil
+}
+
+func (w *World) up(ctx, running context.Context) error {
+	started, err := lab.Start(ctx, lab.Options{
+		Repo: w.options.Repo, Dir: w.options.Dir, Log: w.options.Log, WithCAPI: true, WithDPF: true, WithDPFCollectors: true,
+	})
+	if err != nil {
+		return fmt.Errorf("start the lab: %w", err)
+	}
+	w.Lab = started
+	if w.Operator, err = client.New(w.Lab.Management(), client.Options{Scheme: manager.NewScheme()}); err != nil {
+		return err
+	}
+	for _, step := range []struct {
+		what string
+		do   func(ctx, running context.Context) error
+	}{
+		{"start the DPF simulator", w.startFabric},
+		{"start the servers", w.startRack},
+		{"start the MAAS simulator", w.startMAAS},
+		{"install the provider", w.installProvider},
+		{"register MAAS account and fabric", w.register},
+		{"start the checker", w.startChecker},
+	} {
+		if err := step.do(ctx, running); err != nil {
+			return fmt.Errorf("%s: %w", step.what, err)
+		}
+	}
+	return nil
+}
+
+func (w *World) startFabric(ctx, running context.Context) error {
+	fabric, err := dpfsim.New(dpfsim.Options{
+		Management: w.Lab.DPFManagement(), DPUCluster: w.Lab.DPUCluster(), Namespace: dpfNamespace, CRDDir: w.options.CRDDir, Log: w.options.Log.WithName("dpf"),
+	})
+	if err != nil {
+		return err
+	}
+	w.Fabric = fabric
+	if err := fabric.InstallCRDs(ctx); err != nil {
+		return err
+	}
+	var dpus []dpfsim.DPU
+	for _, s := range w.Servers {
+		if s.DPU.Name != "" {
+			dpus = append(dpus, s.DPU)
+		}
+	}
+	if err := fabric.Seed(ctx, dpus); err != nil {
+		return err
+	}
+	for _, s := range w.Servers {
+		if s.DPU.Name != "" {
+			fabric.SetHostPower(s.SystemID, false)
+		}
+	}
+	w.group.Go(func() error { return fabric.Run(running) })
+	return nil
+}
+
+func (w *World) startRack(_, running context.Context) error {
+	w.Rack = serversim.New(serversim.Options{
+		Supervisor: w.Lab.Supervisor(), Bin: w.Lab.Bin(), Dir: w.Lab.Dir(), Fabric: leases{w.Fabric}, Log: w.options.Log.WithName("rack"),
+	})
+	for _, s := range w.Servers {
+		w.Rack.AddServer(s.inRack())
+	}
+	w.group.Go(func() error { return w.Rack.Run(running) })
+	return nil
+}
+
+// leases is what a server's port learns by DHCP.
+type leases struct{ fabric *dpfsim.Fabric }
+
+func (l leases) Lease(mac string) (address netip.Addr, externallyRouted, ok bool) {
+	address, network, ok := l.fabric.Lease(mac)
+	return address, network.ExternallyRouted, ok
+}
+
+// wires carries what MAAS does to a server to everything that feels it.
+type wires struct {
+	rack   *serversim.Rack
+	fabric *dpfsim.Fabric
+}
+
+func (h wires) PowerChanged(systemID string, on bool) {
+	h.fabric.SetHostPower(systemID, on)
+	h.rack.PowerChanged(systemID, on)
+}
+func (h wires) Boot(systemID string, userData []byte) { h.rack.Boot(systemID, userData) }
+func (h wires) Wiped(systemID string)                 { h.rack.Wiped(systemID) }
+
+func (w *World) startMAAS(_, running context.Context) error {
+	w.MAAS = maassim.New(maassim.Options{Timing: maassim.Timing{Deploy: 2 * time.Second}})
+	w.maasKey = "capiconsumer:capitoken:capisecret"
+	w.MAAS.AddUser(account, w.maasKey, false)
+	for _, zone := range zones {
+		w.MAAS.AddZone(zone)
+	}
+	for _, s := range w.Servers {
+		if err := w.MAAS.AddMachine(s.inMAAS()); err != nil {
+			return err
+		}
+	}
+	w.MAAS.SetHardware(wires{rack: w.Rack, fabric: w.Fabric})
+	if err := w.serveMAAS(running); err != nil {
+		return err
+	}
+	w.group.Go(func() error { return w.MAAS.Run(running) })
+	return nil
+}
+
+// serveMAAS serves over TLS with an authority of its own, as the identity's CA bundle has it.
+func (w *World) serveMAAS(running context.Context) error {
+	ca, err := pki.NewCA("maas")
+	if err != nil {
+		return err
+	}
+	pair, err := ca.Issue(pki.Request{CommonName: "maas", Server: true}.Loopback())
+	if err != nil {
+		return err
+	}
+	certificate, err := tls.X509KeyPair(pair.CertPEM, pair.KeyPEM)
+	if err != nil {
+		return err
+	}
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
+	if err != nil {
+		return err
+	}
+	w.maasCA, w.maasEndpoint = ca, "https://"+listener.Addr().String()+"/MAAS"
+	server := &http.Server{Handler: w.MAAS.Handler(), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return running }}
+	w.group.Go(func() error {
+		<-running.Done()
+		return server.Close()
+	})
+	w.group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	return nil
+}
+
+// InstallProvider installs what is shipped and runs the manager as two processes with their own rights. Calling it again
+// replaces both by the binary as it is then.
+func (w *World) InstallProvider(ctx context.Context) error {
+	return w.Lab.InstallProvider(ctx, lab.ProviderOptions{
+		Kustomizations: []string{"config/default", "config/fabric", "config/policies", "config/tenant"},
+		ExtraArgs:      []string{"--poll-interval=1s"},
+	})
+}
+
+func (w *World) installProvider(ctx, _ context.Context) error { return w.InstallProvider(ctx) }
+
+func (w *World) startChecker(_, running context.Context) error {
+	recorder, err := checker.Record(running, w.Lab.Management(), dpfNamespace)
+	if err != nil {
+		return err
+	}
+	w.Checker = &checker.Checker{
+		MAAS: maasFacts{w.MAAS}, Fabric: fabricFacts{w.Fabric}, Recorder: recorder, Inventory: forChecker(w.Servers),
+	}
+	return nil
+}
+
+// Config returns what a user of the management cluster reaches it with.
+func (w *World) Config(ctx context.Context, user string, groups ...string) (*rest.Config, error) {
+	path, err := w.Lab.UserKubeconfig(ctx, user, groups...)
+	if err != nil {
+		return nil, err
+	}
+	return loadKubeconfig(path)
+}
+
+// Down stops everything that was started; it is safe after a failed Up.
+func (w *World) Down(ctx context.Context) error {
+	var errs []error
+	w.stop()
+	if err := w.group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		errs = append(errs, err)
+	}
+	if w.Lab != nil {
+		errs = append(errs, w.Lab.Stop(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// repo is the checkout whose manifests and templates are used.
+func (w *World) repo() string { return w.options.Repo }
