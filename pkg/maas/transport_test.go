@@ -231,3 +231,43 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	group.Wait()
 }
+
+// The libraries put bodies into their errors: what the exchange hands them has none.
+func TestErrorBodiesDoNotReachTheLibraries(t *testing.T) {
+	for status, kept := range map[int]bool{401: false, 409: true} {
+		r := newRegion(t, answer(status, "sesame", "Retry-After", "5"))
+		x := &exchange{ctx: context.Background(), base: http.DefaultTransport, maxBody: 100}
+		request, err := http.NewRequest(http.MethodGet, r.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := x.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		if err != nil || len(body) != 0 || response.Header.Get("Retry-After") != "" {
+			t.Errorf("%d: body %q, header %v, %v", status, body, response.Header, err)
+		}
+		if got := string(x.errorBody) == "sesame"; got != kept || x.retryAfter != "5" {
+			t.Errorf("%d: kept %q and %q", status, x.errorBody, x.retryAfter)
+		}
+	}
+}
+
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	elsewhere := newRegion(t, answer(200, machineJSON))
+	for _, status := range []int{301, 302, 307, 308} {
+		r := newRegion(t, answer(status, "", "Location", elsewhere.URL+"/MAAS/api/2.0/machines/abc123/"))
+		c := r.client(t)
+		if _, err := c.Machine(context.Background(), "abc123"); kinds(err) != "unavailable" || !errors.Is(err, ErrRedirected) {
+			t.Errorf("%d: read: %v", status, err)
+		}
+		if err := c.Release(context.Background(), "abc123", ReleaseRequest{Erase: EraseNone}); kinds(err) != "unavailable" {
+			t.Errorf("%d: release: %v", status, err)
+		}
+	}
+	if seen := elsewhere.seen(); len(seen) != 0 {
+		t.Errorf("requests were carried elsewhere: %+v", seen)
+	}
+}
