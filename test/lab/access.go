@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -18,9 +17,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/utils/ptr"
+
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/controlplane"
 )
 
 // tokenLifetime is longer than a lab lives: nobody renews the token in a kubeconfig file.
@@ -73,21 +72,6 @@ func (l *Lab) UserKubeconfig(_ context.Context, user string, groups ...string) (
 
 // writeKubeconfig stores a configuration as a file that needs nothing else.
 func (l *Lab) writeKubeconfig(name string, config *rest.Config) (string, error) {
-	const entry = "lab"
-	kubeconfig := clientcmdapi.NewConfig()
-	kubeconfig.Clusters[entry] = &clientcmdapi.Cluster{Server: config.Host, CertificateAuthorityData: config.CAData}
-	kubeconfig.AuthInfos[entry] = &clientcmdapi.AuthInfo{
-		ClientCertificateData: config.CertData, ClientKeyData: config.KeyData, Token: config.BearerToken,
-	}
-	kubeconfig.Contexts[entry] = &clientcmdapi.Context{Cluster: entry, AuthInfo: entry}
-	kubeconfig.CurrentContext = entry
-	dir := filepath.Join(l.options.Dir, "kubeconfigs")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, name+".kubeconfig")
-	if err := clientcmd.WriteToFile(*kubeconfig, path); err != nil {
-		return "", fmt.Errorf("writing kubeconfig %s: %w", path, err)
-	}
-	return path, nil
+	path := filepath.Join(l.options.Dir, "kubeconfigs", name+".kubeconfig")
+	return path, controlplane.WriteKubeconfig(path, config)
 }

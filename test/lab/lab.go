@@ -294,3 +294,9 @@ func (l *Lab) Stop(ctx context.Context) error {
 // Cleanup ends whatever a lab in dir has left behind, which includes the process that runs the lab, and returns the names
 // of the processes it ended. It touches only processes recorded in dir by number and start time.
 func Cleanup(ctx context.Context, dir string) ([]string, error) { return proc.Cleanup(ctx, dir) }
+
+// FreeEndpoint returns host and port for a workload cluster's control plane that a simulated server will serve.
+func (l *Lab) FreeEndpoint() (host string, port int32, err error) {
+	free, err := proc.FreePort()
+	return "127.0.0.1", int32(free), err
+}

@@ -9,8 +9,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -131,6 +133,12 @@ func (ca *CA) Issue(request Request) (KeyPair, error) {
 		return KeyPair{}, fmt.Errorf("issuing a certificate for %q: %w", request.CommonName, err)
 	}
 	return KeyPair{CertPEM: certPEM, KeyPEM: keyPEM}, nil
+}
+
+// PublicKeyHash returns the digest of the CA's public key as kubeadm pins it: sha256:<hex>.
+func (ca *CA) PublicKeyHash() string {
+	digest := sha256.Sum256(ca.cert.RawSubjectPublicKeyInfo)
+	return "sha256:" + hex.EncodeToString(digest[:])
 }
 
 // WriteCert stores the authority's certificate, not its key, as <dir>/<name>.crt.
