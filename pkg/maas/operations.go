@@ -93,7 +93,7 @@ func (c *Client) Deploy(ctx context.Context, systemID string, deploy DeployReque
 func userDataSecrets(userData []byte) []string {
 	var lines []string
 	for line := range strings.Lines(string(userData)) {
-		lines = append(lines, strings.Join(strings.Fields(line), " "))
+		lines = append(lines, fold(line))
 	}
 	slices.SortFunc(lines, func(a, b string) int { return len(b) - len(a) })
 	return lines

@@ -93,7 +93,7 @@ func fieldMessages(body []byte, secrets []string) map[string][]string {
 			messages = []string{string(value)}
 		}
 		for i := range messages {
-			messages[i] = shorten(scrub(messages[i], secrets))
+			messages[i] = shorten(scrub(fold(messages[i]), secrets))
 		}
 		fields[shorten(scrub(field, secrets))] = messages
 	}
@@ -102,14 +102,19 @@ func fieldMessages(body []byte, secrets []string) map[string][]string {
 
 // plainMessage is MAAS' text in one line; HTML pages say nothing that the status does not.
 func plainMessage(body []byte, secrets []string) string {
-	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(body), "?")), " ")
+	text := fold(string(body))
 	if strings.HasPrefix(text, "<") {
 		return ""
 	}
 	return shorten(scrub(text, secrets))
 }
 
-// scrub replaces secrets. White space is compared as plainMessage writes it.
+// fold puts a text into one line, with single spaces.
+func fold(text string) string {
+	return strings.Join(strings.Fields(strings.ToValidUTF8(text, "?")), " ")
+}
+
+// scrub replaces secrets in a folded text; secrets with white space must be folded too.
 func scrub(text string, secrets []string) string {
 	for _, secret := range secrets {
 		if len(secret) >= minSecret {
