@@ -21,6 +21,7 @@ import (
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/provisioningv1alpha1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/svcv1alpha1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
 )
 
 const (
@@ -32,8 +33,6 @@ const (
 
 	// credentialDuration is how long a token lives; DPF renews it in time.
 	credentialDuration = 12 * time.Hour
-	// credentialOwnerAnnotation says for which installation and fabric a credential request was made.
-	credentialOwnerAnnotation = "infrastructure.cluster.x-k8s.io/credential-owner"
 )
 
 // CredentialRequestName is the name, in DPF's namespace, of the DPUServiceCredentialRequest of an installation for a DPUCluster,
@@ -129,7 +128,7 @@ func (f *fabrics) requestedSecret(ctx context.Context, fabric *Fabric, key types
 	if err != nil {
 		return nil, FabricError(fabric.Object.Name, "get DPUServiceCredentialRequest "+name.String(), err)
 	}
-	if request.Annotations[credentialOwnerAnnotation] != f.options.Installation || !targets(request, key) {
+	if credentialOwner(f.options.Installation).OwnershipOf(request.Annotations) != vpc.Mine || !targets(request, key) {
 		return nil, &UnusableError{
 			Reason:  infrav1.FabricNotReadyReason,
 			Message: fmt.Sprintf("DPUServiceCredentialRequest %s was made by somebody else or for another DPUCluster; it is not touched: remove it, or give this installation another --installation", name),
@@ -154,10 +153,12 @@ func targets(request *svcv1alpha1.DPUServiceCredentialRequest, key types.Namespa
 }
 
 func (f *fabrics) credentialRequest(fabric *Fabric, name, dpuCluster types.NamespacedName) *svcv1alpha1.DPUServiceCredentialRequest {
+	owner := credentialOwner(f.options.Installation)
 	return &svcv1alpha1.DPUServiceCredentialRequest{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: name.Namespace, Name: name.Name,
-			Annotations: map[string]string{credentialOwnerAnnotation: f.options.Installation},
+			Labels:      map[string]string{vpc.InstallationLabel: owner.InstallationHash()},
+			Annotations: map[string]string{vpc.OwnerAnnotation: owner.String()},
 		},
 		Spec: svcv1alpha1.DPUServiceCredentialRequestSpec{
 			ServiceAccount: svcv1alpha1.NamespacedName{Name: DPUClusterReaderServiceAccount, Namespace: ptr.To(fabric.Namespace())},
@@ -167,6 +168,32 @@ func (f *fabrics) credentialRequest(fabric *Fabric, name, dpuCluster types.Names
 			Secret:         svcv1alpha1.NamespacedName{Name: name.Name, Namespace: ptr.To(name.Namespace)},
 		},
 	}
+}
+
+// credentialOwner marks credential requests. They belong to the installation: fabrics on one DPF share them.
+func credentialOwner(installation string) vpc.Owner {
+	return vpc.Owner{Installation: installation, Name: "dpucluster-credentials"}
+}
+
+// DeleteCredentialRequests takes back the accounts of an installation in the DPU clusters of a fabric. Another fabric of the
+// installation on the same DPF asks for them again.
+func DeleteCredentialRequests(ctx context.Context, fabric *Fabric, installation string) error {
+	owner := credentialOwner(installation)
+	requests := &svcv1alpha1.DPUServiceCredentialRequestList{}
+	err := fabric.DPF.List(ctx, requests, client.InNamespace(fabric.Namespace()), client.MatchingLabels{vpc.InstallationLabel: owner.InstallationHash()})
+	if err != nil {
+		return FabricError(fabric.Object.Name, "list DPUServiceCredentialRequests", err)
+	}
+	for i := range requests.Items {
+		request := &requests.Items[i]
+		if owner.OwnershipOf(request.Annotations) != vpc.Mine {
+			continue
+		}
+		if err := fabric.DPF.Delete(ctx, request, client.Preconditions{UID: ptr.To(request.UID)}); client.IgnoreNotFound(err) != nil {
+			return FabricError(fabric.Object.Name, "delete DPUServiceCredentialRequest "+request.Name, err)
+		}
+	}
+	return nil
 }
 
 // dpfSecret reads a Secret of the DPF management cluster. Rights are given by name there, so the error names it.

@@ -50,7 +50,7 @@ func (f *fabrics) verifier(ctx context.Context, object *infrav1.DPUFabric, memor
 	case remembered.slot <- struct{}{}:
 		defer func() { <-remembered.slot }()
 	case <-ctx.Done():
-		return Verifier{}, verifierError(source.Name, ctx.Err())
+		return Verifier{}, ClaimSourceError(source.Name, ctx.Err())
 	}
 	if !remembered.opened {
 		if remembered.failure != nil && f.options.Clock.Since(remembered.failedAt) < failureMemory {
@@ -58,7 +58,7 @@ func (f *fabrics) verifier(ctx context.Context, object *infrav1.DPUFabric, memor
 		}
 		account, err := remembered.whoAmI(ctx, f.options.Timeout)
 		if err != nil {
-			remembered.failure, remembered.failedAt = verifierError(source.Name, err), f.options.Clock.Now()
+			remembered.failure, remembered.failedAt = ClaimSourceError(source.Name, err), f.options.Clock.Now()
 			return Verifier{}, remembered.failure
 		}
 		remembered.opened, remembered.account, remembered.failure = true, account.Username, nil
@@ -102,8 +102,8 @@ func (f *fabrics) rememberVerifier(ctx context.Context, object *infrav1.DPUFabri
 	return remembered, nil
 }
 
-// verifierError says in the API's reasons why a claim source's MAAS could not be asked.
-func verifierError(source string, err error) error {
+// ClaimSourceError says in the API's reasons why a claim source's MAAS could not be asked. It is the answer "unknown".
+func ClaimSourceError(source string, err error) error {
 	var skew *maas.ClockSkewError
 	switch {
 	case errors.As(err, &skew):

@@ -1,0 +1,160 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dpufabric
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/provisioningv1alpha1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/vpcv1alpha1"
+)
+
+// probesInFlight bounds how many claim sources and DPU clusters of a fabric are asked at once.
+const probesInFlight = 8
+
+// observation is what was found out about a fabric in this pass.
+type observation struct {
+	// unusable says why there are no clients at all.
+	unusable *scope.UnusableError
+	// dpf is why the DPF management cluster could not be asked; dpuClusters likewise, by name; sources by name, with nil for
+	// those that answer.
+	dpf         error
+	dpuClusters map[string]error
+	sources     map[string]error
+	servers     []infrav1.DPUServer
+}
+
+func (r *Reconciler) observe(ctx context.Context, object *infrav1.DPUFabric) (*observation, error) {
+	seen := &observation{}
+	servers, err := r.serversOf(ctx, r.Client, object.Name)
+	if err != nil {
+		return nil, err
+	}
+	seen.servers = servers
+
+	fabric, err := r.Fabrics.Get(ctx, object.Name)
+	if unusable, ok := scope.AsUnusable(err); ok {
+		seen.unusable = unusable
+		return seen, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	all := &infrav1.DPUFabricList{}
+	if err := r.Client.List(ctx, all); err != nil {
+		return nil, fmt.Errorf("list DPUFabrics: %w", err)
+	}
+
+	names := make([]string, 0, len(object.Spec.ClaimSources))
+	for i := range object.Spec.ClaimSources {
+		names = append(names, object.Spec.ClaimSources[i].Name)
+	}
+	seen.sources = probe(names, func(name string) error { return probeSource(ctx, fabric, all.Items, name) })
+	seen.dpf, seen.dpuClusters = probeDPF(ctx, fabric)
+	return seen, nil
+}
+
+// probe asks about each name, some at a time, so that one that hangs does not hold up the others.
+func probe(names []string, ask func(name string) error) map[string]error {
+	var (
+		wait    sync.WaitGroup
+		mu      sync.Mutex
+		answers = make(map[string]error, len(names))
+		slots   = make(chan struct{}, probesInFlight)
+	)
+	for _, name := range names {
+		wait.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			err := ask(name)
+			mu.Lock()
+			defer mu.Unlock()
+			answers[name] = err
+		})
+	}
+	wait.Wait()
+	return answers
+}
+
+// probeSource asks MAAS whose key the fabric has, each time anew.
+func probeSource(ctx context.Context, fabric *scope.Fabric, all []infrav1.DPUFabric, name string) error {
+	if owner := scope.SourceOwner(all, name); owner != nil && owner.Name != fabric.Object.Name {
+		return &scope.UnusableError{
+			Reason:  infrav1.SourceNameTakenReason,
+			Message: fmt.Sprintf("claim source %s belongs to the older DPUFabric %s: give it another name here", name, owner.Name),
+		}
+	}
+	verifier, err := fabric.Verifier(ctx, name)
+	if err != nil {
+		return err
+	}
+	if _, err := verifier.WhoAmI(ctx); err != nil {
+		return scope.ClaimSourceError(name, err)
+	}
+	return nil
+}
+
+// probeDPF asks for what every attachment needs: the VPCs in DPF, and the Nodes of each DPU cluster.
+func probeDPF(ctx context.Context, fabric *scope.Fabric) (error, map[string]error) {
+	name := fabric.Object.Name
+	if err := fabric.DPF.List(ctx, &vpcv1alpha1.DPUVPCList{}, client.InNamespace(fabric.Namespace()), client.Limit(1)); err != nil {
+		return scope.FabricError(name, "list DPUVPCs", err), nil
+	}
+	clusters := &provisioningv1alpha1.DPUClusterList{}
+	if err := fabric.DPF.List(ctx, clusters); err != nil {
+		return scope.FabricError(name, "list DPUClusters", err), nil
+	}
+	keys := map[string]client.ObjectKey{}
+	names := make([]string, 0, len(clusters.Items))
+	for i := range clusters.Items {
+		key := client.ObjectKeyFromObject(&clusters.Items[i])
+		keys[key.String()] = key
+		names = append(names, key.String())
+	}
+	return nil, probe(names, func(cluster string) error {
+		reader, err := fabric.DPUCluster(ctx, keys[cluster])
+		if err != nil {
+			return err
+		}
+		return scope.FabricError(name, "list Nodes of DPUCluster "+cluster, reader.List(ctx, &corev1.NodeList{}, client.Limit(1)))
+	})
+}
+
+func (r *Reconciler) serversOf(ctx context.Context, reader client.Reader, fabric string) ([]infrav1.DPUServer, error) {
+	list := &infrav1.DPUServerList{}
+	if err := reader.List(ctx, list, client.MatchingLabels{infrav1.DPUServerFabricLabel: fabric}); err != nil {
+		return nil, fmt.Errorf("list the DPUServers of DPUFabric %s: %w", fabric, err)
+	}
+	return list.Items, nil
+}
+
+// observeNeeds reads, uncached, who needs a fabric that is to go.
+func (r *Reconciler) observeNeeds(ctx context.Context, fabric *infrav1.DPUFabric) (needs, error) {
+	seen := needs{fabric: fabric}
+	tenants := &infrav1.TenantVPCList{}
+	if err := r.APIReader.List(ctx, tenants); err != nil {
+		return needs{}, fmt.Errorf("list TenantVPCs: %w", err)
+	}
+	attachments := &infrav1.DPUAttachmentList{}
+	if err := r.APIReader.List(ctx, attachments); err != nil {
+		return needs{}, fmt.Errorf("list DPUAttachments: %w", err)
+	}
+	fabrics := &infrav1.DPUFabricList{}
+	if err := r.APIReader.List(ctx, fabrics); err != nil {
+		return needs{}, fmt.Errorf("list DPUFabrics: %w", err)
+	}
+	servers, err := r.serversOf(ctx, r.APIReader, fabric.Name)
+	if err != nil {
+		return needs{}, err
+	}
+	seen.tenants, seen.attachments, seen.fabrics, seen.servers = tenants.Items, attachments.Items, fabrics.Items, servers
+	return seen, nil
+}

@@ -1,0 +1,140 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dpufabric says of each DPUFabric whether its credentials are taken, DPF and the DPU clusters answer and MAAS
+// confirms claims, and keeps it as long as somebody needs it.
+package dpufabric
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	kerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/cluster-api/util/finalizers"
+	"sigs.k8s.io/cluster-api/util/patch"
+	"sigs.k8s.io/cluster-api/util/paused"
+	"sigs.k8s.io/cluster-api/util/predicates"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
+)
+
+const (
+	// DefaultPollInterval is how often a fabric that is not Ready, or is being deleted, is looked at.
+	DefaultPollInterval = 5 * time.Second
+	// resyncInterval is how often a fabric is looked at otherwise.
+	resyncInterval = time.Minute
+)
+
+// Reconciler reconciles DPUFabrics.
+type Reconciler struct {
+	// Client reads from the cache and writes to the management cluster.
+	Client client.Client
+	// APIReader reads those who need a fabric uncached, before it goes.
+	APIReader client.Reader
+	Fabrics   scope.Fabrics
+	Recorder  events.EventRecorder
+	Clock     clock.Clock
+	// Installation tells this management cluster from others that share a DPF control plane.
+	Installation string
+	// WatchFilterValue limits the objects to those with that label cluster.x-k8s.io/watch-filter; empty means all.
+	WatchFilterValue string
+	// PollInterval is how often an unready fabric is looked at; zero means DefaultPollInterval.
+	PollInterval time.Duration
+}
+
+// SetupWithManager registers the controller.
+func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, options controller.Options) error {
+	if r.PollInterval == 0 {
+		r.PollInterval = DefaultPollInterval
+	}
+	log := ctrl.LoggerFrom(ctx).WithValues("controller", "dpufabric")
+	err := ctrl.NewControllerManagedBy(mgr).
+		For(&infrav1.DPUFabric{}).
+		Named("dpufabric").
+		WithOptions(options).
+		WithEventFilter(predicates.ResourceHasFilterLabel(mgr.GetScheme(), log, r.WatchFilterValue)).
+		Watches(&infrav1.DPUServer{}, handler.EnqueueRequestsFromMapFunc(serverToFabric)).
+		Complete(r)
+	if err != nil {
+		return fmt.Errorf("set up the controller of DPUFabrics: %w", err)
+	}
+	return nil
+}
+
+func serverToFabric(_ context.Context, server client.Object) []reconcile.Request {
+	name := server.GetLabels()[infrav1.DPUServerFabricLabel]
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: name}}}
+}
+
+// Reconcile makes one pass.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, reterr error) {
+	fabric := &infrav1.DPUFabric{}
+	if err := r.Client.Get(ctx, req.NamespacedName, fabric); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if added, err := finalizers.EnsureFinalizer(ctx, r.Client, fabric, infrav1.DPUFabricFinalizer); err != nil || added {
+		return ctrl.Result{}, err
+	}
+	if isPaused, requeue, err := paused.EnsurePausedCondition(ctx, r.Client, nil, fabric); err != nil || isPaused || requeue {
+		return ctrl.Result{}, err
+	}
+	if !controllerutil.ContainsFinalizer(fabric, infrav1.DPUFabricFinalizer) {
+		return ctrl.Result{}, nil
+	}
+
+	helper, err := patch.NewHelper(fabric, r.Client)
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("prepare to report on DPUFabric %s: %w", fabric.Name, err)
+	}
+	defer func() {
+		if err := helper.Patch(ctx, fabric, patch.WithOwnedConditions{Conditions: ownedConditions}); err != nil {
+			reterr = kerrors.NewAggregate([]error{reterr, client.IgnoreNotFound(err)})
+		}
+	}()
+	if !fabric.DeletionTimestamp.IsZero() {
+		return r.reconcileDelete(ctx, fabric)
+	}
+
+	seen, err := r.observe(ctx, fabric)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	report(fabric, seen)
+	if isReady(fabric) {
+		return ctrl.Result{RequeueAfter: resyncInterval}, nil
+	}
+	return ctrl.Result{RequeueAfter: 2 * r.PollInterval}, nil
+}
+
+// reconcileDelete lets a fabric go when nobody needs it any more, and takes its memory of free servers with it.
+func (r *Reconciler) reconcileDelete(ctx context.Context, fabric *infrav1.DPUFabric) (ctrl.Result, error) {
+	needs, err := r.observeNeeds(ctx, fabric)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	decided := planDeletion(needs)
+	reportDeletion(fabric, decided)
+	switch {
+	case decided.done:
+		r.withdrawCredentials(ctx, fabric)
+		controllerutil.RemoveFinalizer(fabric, infrav1.DPUFabricFinalizer)
+		return ctrl.Result{}, nil
+	case len(decided.forget) > 0:
+		return ctrl.Result{RequeueAfter: r.PollInterval}, r.forgetServers(ctx, decided.forget)
+	default:
+		return ctrl.Result{RequeueAfter: r.PollInterval}, nil
+	}
+}

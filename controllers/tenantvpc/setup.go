@@ -1,0 +1,179 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package tenantvpc makes a TenantVPC's objects on its fabric, keeps count of their use, and takes them away in the order DPF
+// asks for.
+//
+// A pass observes the fabric, plans one step at most, takes it, and reports. Nothing is remembered between passes.
+package tenantvpc
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	kerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/cluster-api/util/finalizers"
+	"sigs.k8s.io/cluster-api/util/patch"
+	"sigs.k8s.io/cluster-api/util/paused"
+	"sigs.k8s.io/cluster-api/util/predicates"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
+)
+
+const (
+	// DefaultPollInterval is how often DPF is asked about what is under way.
+	DefaultPollInterval = 5 * time.Second
+	// steadyInterval is how often a TenantVPC is looked at when nothing is under way; its use is counted then.
+	steadyInterval = time.Minute
+	// nextStep follows a step at once, in a new pass that observes what the step did.
+	nextStep = time.Millisecond
+)
+
+// Reconciler reconciles TenantVPCs.
+type Reconciler struct {
+	// Client reads from the cache and writes to the management cluster.
+	Client client.Client
+	// APIReader reads DPUAttachments uncached, because their absence lets networks be deleted.
+	APIReader client.Reader
+	Fabrics   scope.Fabrics
+	Recorder  events.EventRecorder
+	Clock     clock.Clock
+	// Installation tells this management cluster from others that share a DPF control plane.
+	Installation string
+	// WatchFilterValue limits the objects to those with that label cluster.x-k8s.io/watch-filter; empty means all.
+	WatchFilterValue string
+	// PollInterval is how often DPF is asked about what is under way; zero means DefaultPollInterval.
+	PollInterval time.Duration
+	// Sources of further requests, for example watches on DPF, besides polling.
+	Sources []source.Source
+}
+
+// SetupWithManager registers the controller.
+func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, options controller.Options) error {
+	if r.PollInterval == 0 {
+		r.PollInterval = DefaultPollInterval
+	}
+	log := ctrl.LoggerFrom(ctx).WithValues("controller", "tenantvpc")
+	builder := ctrl.NewControllerManagedBy(mgr).
+		For(&infrav1.TenantVPC{}).
+		Named("tenantvpc").
+		WithOptions(options).
+		WithEventFilter(predicates.ResourceHasFilterLabel(mgr.GetScheme(), log, r.WatchFilterValue)).
+		Watches(&infrav1.DPUAttachment{}, handler.EnqueueRequestsFromMapFunc(attachmentToTenantVPC)).
+		Watches(&infrav1.DPUFabric{}, handler.EnqueueRequestsFromMapFunc(r.fabricToTenantVPCs))
+	for _, s := range r.Sources {
+		builder = builder.WatchesRawSource(s)
+	}
+	if err := builder.Complete(r); err != nil {
+		return fmt.Errorf("set up the controller of TenantVPCs: %w", err)
+	}
+	return nil
+}
+
+func attachmentToTenantVPC(_ context.Context, object client.Object) []reconcile.Request {
+	attachment, ok := object.(*infrav1.DPUAttachment)
+	if !ok || attachment.Spec.VPCName == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: attachment.Namespace, Name: attachment.Spec.VPCName}}}
+}
+
+func (r *Reconciler) fabricToTenantVPCs(ctx context.Context, fabric client.Object) []reconcile.Request {
+	list := &infrav1.TenantVPCList{}
+	if err := r.Client.List(ctx, list); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Unable to list the TenantVPCs of a changed fabric", "DPUFabric", fabric.GetName())
+		return nil
+	}
+	var requests []reconcile.Request
+	for i := range list.Items {
+		if list.Items[i].Spec.FabricName == fabric.GetName() {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+		}
+	}
+	return requests
+}
+
+// Reconcile makes one pass.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, reterr error) {
+	tenant := &infrav1.TenantVPC{}
+	if err := r.Client.Get(ctx, req.NamespacedName, tenant); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if added, err := finalizers.EnsureFinalizer(ctx, r.Client, tenant, infrav1.TenantVPCFinalizer); err != nil || added {
+		return ctrl.Result{}, err
+	}
+	if isPaused, requeue, err := paused.EnsurePausedCondition(ctx, r.Client, nil, tenant); err != nil || isPaused || requeue {
+		return ctrl.Result{}, err
+	}
+	if !controllerutil.ContainsFinalizer(tenant, infrav1.TenantVPCFinalizer) {
+		return ctrl.Result{}, nil
+	}
+
+	helper, err := patch.NewHelper(tenant, r.Client)
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("prepare to report on TenantVPC %s: %w", req, err)
+	}
+	defer func() {
+		if err := helper.Patch(ctx, tenant, patch.WithOwnedConditions{Conditions: ownedConditions}); err != nil {
+			reterr = kerrors.NewAggregate([]error{reterr, client.IgnoreNotFound(err)})
+		}
+	}()
+	return r.reconcile(ctx, tenant)
+}
+
+func (r *Reconciler) reconcile(ctx context.Context, tenant *infrav1.TenantVPC) (ctrl.Result, error) {
+	fabric, seen, err := r.observe(ctx, tenant)
+	if unusable, ok := scope.AsUnusable(err); ok {
+		return r.unusable(tenant, unusable), nil
+	}
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if tenant.Status.VPCName == "" && tenant.DeletionTimestamp.IsZero() {
+		// Stored before anything is made: without it a fabric that is gone is taken for one that never was.
+		tenant.Status.VPCName = seen.place.VPCName(tenant)
+		report(tenant, seen, decision{waiting: []string{"nothing made yet"}})
+		return ctrl.Result{RequeueAfter: nextStep}, nil
+	}
+
+	decided := plan(seen)
+	report(tenant, seen, decided)
+	switch {
+	case decided.done:
+		controllerutil.RemoveFinalizer(tenant, infrav1.TenantVPCFinalizer)
+		return ctrl.Result{}, nil
+	case decided.step != nil:
+		if err := r.act(ctx, fabric, tenant, decided.step); err != nil {
+			if unusable, ok := scope.AsUnusable(err); ok {
+				return r.unusable(tenant, unusable), nil
+			}
+			return ctrl.Result{}, err
+		}
+		return ctrl.Result{RequeueAfter: nextStep}, nil
+	case decided.settled() && networksReady(tenant):
+		return ctrl.Result{RequeueAfter: steadyInterval}, nil
+	default:
+		return ctrl.Result{RequeueAfter: r.PollInterval}, nil
+	}
+}
+
+// unusable reports a fabric that cannot be asked. A TenantVPC that never had one goes when it is deleted.
+func (r *Reconciler) unusable(tenant *infrav1.TenantVPC, unusable *scope.UnusableError) ctrl.Result {
+	reportUnusable(tenant, unusable)
+	if !tenant.DeletionTimestamp.IsZero() && unusable.Reason == infrav1.FabricNotFoundReason && tenant.Status.VPCName == "" {
+		controllerutil.RemoveFinalizer(tenant, infrav1.TenantVPCFinalizer)
+		return ctrl.Result{}
+	}
+	return ctrl.Result{RequeueAfter: 2 * r.PollInterval}
+}
