@@ -46,8 +46,8 @@ var capiProviders = []capiProvider{
 // capiInstallation is a provider with its manifests and the ports of one attempt to start it.
 type capiInstallation struct {
 	capiProvider
-	crds, hooks             []*unstructured.Unstructured
-	webhookPort, healthPort int
+	crds, hooks []*unstructured.Unstructured
+	ports       managerPorts
 }
 
 // startCAPI installs all CRDs, for each manager watches some of another's, then starts the managers beside each other and
@@ -95,11 +95,10 @@ func (l *Lab) loadCAPIProvider(provider capiProvider) (*capiInstallation, error)
 
 // installCRDs chooses new ports and applies the CRDs, which name the one for conversion.
 func (l *Lab) installCRDs(ctx context.Context, c *cluster, installation *capiInstallation) error {
-	ports, err := proc.FreePorts(2)
-	if err != nil {
+	var err error
+	if installation.ports, err = freeManagerPorts(); err != nil {
 		return err
 	}
-	installation.webhookPort, installation.healthPort = ports[0], ports[1]
 	for _, crd := range installation.crds {
 		labels := maps.Clone(crd.GetLabels())
 		if labels == nil {
@@ -112,7 +111,7 @@ func (l *Lab) installCRDs(ctx context.Context, c *cluster, installation *capiIns
 			labels["cluster.x-k8s.io/v1beta2"] = "v1beta2"
 		}
 		crd.SetLabels(labels)
-		if err := l.webhooks.convertBy(crd, installation.webhookPort); err != nil {
+		if err := l.webhooks.convertBy(crd, installation.ports.webhook); err != nil {
 			return err
 		}
 	}
@@ -123,7 +122,7 @@ func (l *Lab) startCAPIProvider(ctx context.Context, c *cluster, installation *c
 	for attempt := 1; ; attempt++ {
 		err := l.startManager(ctx, manager{
 			name: installation.binary, binary: l.binary(installation.binary), kubeconfig: c.kubeconfig, args: installation.args,
-			tier: controlplane.TierController, webhookPort: installation.webhookPort, healthPort: installation.healthPort,
+			tier: controlplane.TierController, ports: installation.ports,
 		})
 		if err == nil {
 			break
@@ -136,7 +135,7 @@ func (l *Lab) startCAPIProvider(ctx context.Context, c *cluster, installation *c
 		}
 	}
 	return l.registerWebhooks(ctx, c.server.Admin(), installation.hooks, installation.binary+"-",
-		func(serviceRef) (int, error) { return installation.webhookPort, nil })
+		func(serviceRef) (int, error) { return installation.ports.webhook, nil })
 }
 
 // registerWebhooks applies copies of the configurations that call back on loopback, with prefix before their names: the
@@ -159,7 +158,20 @@ type manager struct {
 	name, binary, kubeconfig string
 	args, env                []string
 	tier                     int
-	webhookPort, healthPort  int
+	ports                    managerPorts
+}
+
+// managerPorts are where a manager listens.
+type managerPorts struct {
+	webhook, health, diagnostics int
+}
+
+func freeManagerPorts() (managerPorts, error) {
+	ports, err := proc.FreePorts(3)
+	if err != nil {
+		return managerPorts{}, err
+	}
+	return managerPorts{webhook: ports[0], health: ports[1], diagnostics: ports[2]}, nil
 }
 
 // startManager returns when the manager reports ready, which includes its webhook server.
@@ -169,12 +181,12 @@ func (l *Lab) startManager(ctx context.Context, m manager) error {
 		Name: m.name, Path: m.binary, Tier: m.tier, Env: append([]string{managerMemory}, m.env...),
 		Args: append([]string{
 			"--kubeconfig=" + m.kubeconfig,
-			fmt.Sprintf("--webhook-port=%d", m.webhookPort), "--webhook-cert-dir=" + l.webhooks.dir,
-			fmt.Sprintf("--health-addr=127.0.0.1:%d", m.healthPort),
-			"--diagnostics-address=127.0.0.1:0", "--insecure-diagnostics",
+			fmt.Sprintf("--webhook-port=%d", m.ports.webhook), "--webhook-cert-dir=" + l.webhooks.dir,
+			fmt.Sprintf("--health-addr=127.0.0.1:%d", m.ports.health),
+			fmt.Sprintf("--diagnostics-address=127.0.0.1:%d", m.ports.diagnostics), "--insecure-diagnostics",
 		}, m.args...),
 		Ready: func(ctx context.Context) error {
-			request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/readyz", m.healthPort), nil)
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/readyz", m.ports.health), nil)
 			if err != nil {
 				return err
 			}

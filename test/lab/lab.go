@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -63,6 +64,9 @@ type Lab struct {
 	clusters   map[string]*cluster // complete once Start has returned
 	// stopWatching ends the watch on Start's context.
 	stopWatching func() bool
+
+	mu      sync.Mutex
+	metrics map[string]string // URL by process
 }
 
 // cluster is one of the lab's own API servers.
@@ -121,7 +125,7 @@ func prepare(options Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{options: options, supervisor: supervisor, clusters: map[string]*cluster{}}
+	l := &Lab{options: options, supervisor: supervisor, clusters: map[string]*cluster{}, metrics: map[string]string{}}
 	for _, stale := range []string{"data", "kubeconfigs", "webhooks"} {
 		if err := os.RemoveAll(filepath.Join(options.Dir, stale)); err != nil {
 			return nil, errors.Join(err, supervisor.Stop(context.Background()))

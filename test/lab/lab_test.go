@@ -6,17 +6,21 @@ package lab_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr/testr"
 	. "github.com/onsi/gomega"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -26,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/proc"
 )
 
 const labTimeout = 3 * time.Minute
@@ -51,6 +56,7 @@ func TestLab(t *testing.T) {
 	t.Run("clusters are separate", func(t *testing.T) { testIsolation(ctx, t, l) })
 	t.Run("webhooks refuse an invalid Cluster", func(t *testing.T) { testWebhooks(ctx, t, l) })
 	t.Run("RBAC limits service accounts and users", func(t *testing.T) { testAccess(ctx, t, l) })
+	t.Run("a provider runs as its manifests say", func(t *testing.T) { testProvider(ctx, t, l) })
 	t.Run("a second lab in the same directory is refused", func(t *testing.T) {
 		g := NewWithT(t)
 		_, err := lab.Start(ctx, lab.Options{Dir: dir})
@@ -143,6 +149,57 @@ func testAccess(ctx context.Context, t *testing.T, l *lab.Lab) {
 	}, metav1.CreateOptions{})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(review.Status.Allowed).To(BeFalse())
+}
+
+// testProvider installs Cluster API's bootstrap manager as if it were ours: a manager whose webhook is known to refuse.
+func testProvider(ctx context.Context, t *testing.T, l *lab.Lab) {
+	g := NewWithT(t)
+	here, err := filepath.Abs("testdata/provider")
+	g.Expect(err).NotTo(HaveOccurred())
+	options := lab.ProviderOptions{Kustomizations: []string{here}, Binary: filepath.Join(l.Bin(), "capi-kubeadm-bootstrap")}
+	g.Expect(l.InstallProvider(ctx, options)).To(Succeed())
+	first := processNamed(l, "fake-wing")
+	g.Expect(first).NotTo(BeNil())
+
+	c, err := client.New(l.Management(), client.Options{})
+	g.Expect(err).NotTo(HaveOccurred())
+	configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{}
+	g.Expect(c.Get(ctx, client.ObjectKey{Name: "fake-validation"}, configuration)).To(Succeed())
+	target := configuration.Webhooks[0].ClientConfig
+	g.Expect(target.Service).To(BeNil())
+	g.Expect(*target.URL).To(MatchRegexp(`^https://127\.0\.0\.1:\d+/validate-bootstrap-cluster-x-k8s-io-v1beta2-kubeadmconfig$`))
+	widget := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "fake.example/v1", "kind": "Widget"}}
+	widget.SetNamespace("fake-system")
+	widget.SetName("widget")
+	err = c.Create(ctx, widget)
+	// The manager decodes only its own kind: that answer can only come from its webhook, over TLS with the lab's CA.
+	g.Expect(err).To(MatchError(ContainSubstring("fake.validation.example")))
+
+	arguments, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", first.PID()))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(string(arguments)).To(ContainSubstring("--sync-period=7m"))
+	g.Expect(string(arguments)).NotTo(ContainSubstring("--webhook-cert-dir=/tmp/k8s"))
+	environment, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", first.PID()))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(string(environment)).To(And(ContainSubstring("POD_NAMESPACE=fake-system"), ContainSubstring("PLAIN=value")))
+	response, err := http.Get(l.MetricsURL("fake-wing"))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(response.Body.Close()).To(Succeed())
+	g.Expect(response.StatusCode).To(Equal(http.StatusOK))
+
+	g.Expect(l.InstallProvider(ctx, options)).To(Succeed(), "installing again replaces the process")
+	second := processNamed(l, "fake-wing")
+	g.Expect(second.PID()).NotTo(Equal(first.PID()))
+	g.Expect(first.Running()).To(BeFalse())
+}
+
+func processNamed(l *lab.Lab, name string) *proc.Process {
+	for _, p := range l.Processes() {
+		if p.Name() == name {
+			return p
+		}
+	}
+	return nil
 }
 
 func clientsOf(g Gomega, kubeconfig string) *kubernetes.Clientset {

@@ -25,7 +25,7 @@ import (
 // ProviderOptions say what of the provider under test is installed.
 type ProviderOptions struct {
 	// Kustomizations are directories, absolute or relative to the checkout, whose builds together are what an operator
-	// would apply; default config/default. Everything in them is applied as it is, except that
+	// would apply; default config/default and config/fabric. Everything in them is applied as it is, except that
 	//   - each Deployment becomes a process of its own ServiceAccount with the container's arguments and plain environment,
 	//   - Services, and certificate requests to cert-manager, are replaced by loopback ports and the lab's CA.
 	Kustomizations []string
@@ -40,18 +40,17 @@ type ProviderOptions struct {
 // replaced are the kinds that need a network, a certificate manager or a monitoring stack the lab does not have.
 var replaced = []string{"Deployment", "Service", "Certificate", "Issuer", "ServiceMonitor"}
 
-// ownFlags are set by the lab: in a Deployment they describe the Pod's network and files. The leader's lease is named after
-// the namespace of the Pod, which a process does not have, and there is one replica.
+// ownFlags are set by the lab: in a Deployment they describe the Pod's network and files.
 var ownFlags = []string{
-	"--kubeconfig", "--webhook-port", "--webhook-cert-dir", "--health-addr", "--diagnostics-address", "--insecure-diagnostics", "--leader-elect",
+	"--kubeconfig", "--webhook-port", "--webhook-cert-dir", "--health-addr", "--diagnostics-address", "--insecure-diagnostics",
 }
 
 // wing is one Deployment of the provider, run as a process.
 type wing struct {
 	deployment *appsv1.Deployment
 	// services select the wing's Pods, webhook configurations name them.
-	services                []serviceRef
-	webhookPort, healthPort int
+	services []serviceRef
+	ports    managerPorts
 }
 
 func (w *wing) name() string { return w.deployment.Name }
@@ -60,7 +59,7 @@ func (w *wing) name() string { return w.deployment.Name }
 // their webhooks are registered. Calling it again replaces what is applied; processes that still run are stopped first.
 func (l *Lab) InstallProvider(ctx context.Context, options ProviderOptions) error {
 	if len(options.Kustomizations) == 0 {
-		options.Kustomizations = []string{filepath.Join("config", "default")}
+		options.Kustomizations = []string{filepath.Join("config", "default"), filepath.Join("config", "fabric")}
 	}
 	if options.Binary == "" {
 		options.Binary = filepath.Join(l.options.Repo, "bin", "manager")
@@ -168,11 +167,10 @@ func (m *providerManifests) sort(object *unstructured.Unstructured, services *[]
 // choosePorts gives each wing new ports, and CRDs that are converted by a webhook the one to call.
 func (m *providerManifests) choosePorts(serving *webhookServing) error {
 	for _, w := range m.wings {
-		ports, err := proc.FreePorts(2)
-		if err != nil {
+		var err error
+		if w.ports, err = freeManagerPorts(); err != nil {
 			return err
 		}
-		w.webhookPort, w.healthPort = ports[0], ports[1]
 	}
 	for _, crd := range m.crds {
 		service, found, err := unstructured.NestedStringMap(crd.Object, "spec", "conversion", "webhook", "clientConfig", "service")
@@ -194,7 +192,7 @@ func (m *providerManifests) choosePorts(serving *webhookServing) error {
 func (m *providerManifests) webhookPort(service serviceRef) (int, error) {
 	for _, w := range m.wings {
 		if slices.Contains(w.services, service) {
-			return w.webhookPort, nil
+			return w.ports.webhook, nil
 		}
 	}
 	return 0, fmt.Errorf("Service %s/%s selects no Deployment of the provider", service.namespace, service.name)
@@ -211,19 +209,36 @@ func (l *Lab) startWing(ctx context.Context, w *wing, options ProviderOptions) e
 	for attempt := 1; ; attempt++ {
 		err = l.startManager(ctx, manager{
 			name: w.name(), binary: options.Binary, kubeconfig: kubeconfig, tier: controlplane.TierProvider,
-			args:        append(append(shippedArgs(container.Args), "--leader-elect=false"), options.ExtraArgs...),
-			env:         append(shippedEnv(container.Env, w.deployment), options.Env...),
-			webhookPort: w.webhookPort, healthPort: w.healthPort,
+			args:  append(shippedArgs(container.Args), options.ExtraArgs...),
+			env:   append(shippedEnv(container.Env, w.deployment), options.Env...),
+			ports: w.ports,
 		})
-		if err == nil || !errors.Is(err, proc.ErrAddressInUse) || attempt == managerAttempts {
+		if err == nil {
+			l.remember(w.name(), w.ports)
+			return nil
+		}
+		if !errors.Is(err, proc.ErrAddressInUse) || attempt == managerAttempts {
 			return err
 		}
-		ports, err := proc.FreePorts(2)
-		if err != nil {
+		if w.ports, err = freeManagerPorts(); err != nil {
 			return err
 		}
-		w.webhookPort, w.healthPort = ports[0], ports[1]
 	}
+}
+
+// remember keeps where a process serves its metrics.
+func (l *Lab) remember(process string, ports managerPorts) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.metrics[process] = fmt.Sprintf("http://127.0.0.1:%d/metrics", ports.diagnostics)
+}
+
+// MetricsURL returns where a process of the provider, named as its Deployment, serves its metrics; empty before it was
+// started.
+func (l *Lab) MetricsURL(process string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.metrics[process]
 }
 
 // shippedArgs drops what the lab sets itself.
