@@ -10,8 +10,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Holder is the value of HolderAnnotation: which attachment holds a DPU. The patch that unplugs the ports records besides
-// what the Node was like then, so that a restarted controller can tell whether the Node lived through the detachment.
+// Holder is the value of HolderAnnotation: which attachment holds a DPU, and how far its way on and off was written. Each patch
+// of the DPU's labels writes it in the same stroke, so that a restarted controller knows what was done and what the Node was
+// like then.
 type Holder struct {
 	// Installation, Namespace and Attachment name the DPUAttachment.
 	Installation string `json:"installation"`
@@ -19,8 +20,15 @@ type Holder struct {
 	Attachment   string `json:"attachment"`
 	// TokenHash is the hash of the claim's token.
 	TokenHash string `json:"tokenHash"`
-	// Unplugged is set by the patch that removes the port labels.
+	// Plugged is set by the patch that writes the port labels.
+	Plugged bool `json:"plugged,omitempty"`
+	// Unplugged is set by the patch that removes the port labels. It equals no stretch if the Node was not alive then.
 	Unplugged *Continuity `json:"unplugged,omitempty"`
+	// Repeat says that a detachment went unproven: ports are plugged and unplugged once more under the same claim.
+	Repeat bool `json:"repeat,omitempty"`
+	// Detached is set by the patch that takes the DPU out of the VPC after its ports were proven unplugged. Such a record holds
+	// nothing any more: it remembers the proof until the next holder overwrites it.
+	Detached bool `json:"detached,omitempty"`
 }
 
 // Continuity identifies one uninterrupted stretch of a Node being Ready.
@@ -37,6 +45,17 @@ type Continuity struct {
 func (c Continuity) Equal(other Continuity) bool {
 	return c.NodeUID != "" && c.BootID != "" && !c.ReadySince.IsZero() &&
 		c.NodeUID == other.NodeUID && c.BootID == other.BootID && c.ReadySince.Equal(&other.ReadySince)
+}
+
+// Holds reports whether the record keeps others off the DPU.
+func (h Holder) Holds() bool { return !h.Detached }
+
+// Detaching reports whether the way off has begun; it is gone to the end, whatever is asked meanwhile.
+func (h Holder) Detaching() bool { return !h.Detached && (h.Unplugged != nil || h.Repeat) }
+
+// Claim is the record of the same claim with nothing done yet.
+func (h Holder) Claim() Holder {
+	return Holder{Installation: h.Installation, Namespace: h.Namespace, Attachment: h.Attachment, TokenHash: h.TokenHash}
 }
 
 // SameClaim reports whether both stand for the same claim of the same attachment, whatever they remember of the Node.
