@@ -10,9 +10,11 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	kerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
+	"sigs.k8s.io/cluster-api/util/conditions"
 	"sigs.k8s.io/cluster-api/util/finalizers"
 	"sigs.k8s.io/cluster-api/util/patch"
 	"sigs.k8s.io/cluster-api/util/paused"
@@ -112,7 +114,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Re
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	wasReady := isReady(fabric)
 	report(fabric, seen)
+	r.tell(fabric, wasReady)
 	if isReady(fabric) {
 		return ctrl.Result{RequeueAfter: resyncInterval}, nil
 	}
@@ -129,12 +133,24 @@ func (r *Reconciler) reconcileDelete(ctx context.Context, fabric *infrav1.DPUFab
 	reportDeletion(fabric, decided)
 	switch {
 	case decided.done:
-		r.withdrawCredentials(ctx, fabric)
+		// Credential requests stay in DPF: the account they are for may serve other installations too.
 		controllerutil.RemoveFinalizer(fabric, infrav1.DPUFabricFinalizer)
 		return ctrl.Result{}, nil
 	case len(decided.forget) > 0:
 		return ctrl.Result{RequeueAfter: r.PollInterval}, r.forgetServers(ctx, decided.forget)
 	default:
 		return ctrl.Result{RequeueAfter: r.PollInterval}, nil
+	}
+}
+
+// tell records that a fabric became usable or stopped being so.
+func (r *Reconciler) tell(fabric *infrav1.DPUFabric, wasReady bool) {
+	ready := conditions.Get(fabric, infrav1.ReadyCondition)
+	switch {
+	case ready == nil || isReady(fabric) == wasReady:
+	case wasReady:
+		r.Recorder.Eventf(fabric, nil, corev1.EventTypeWarning, ready.Reason, "Probe", "%s", ready.Message)
+	default:
+		r.Recorder.Eventf(fabric, nil, corev1.EventTypeNormal, ready.Reason, "Probe", "DPF, its DPU clusters and all claim sources answer")
 	}
 }

@@ -28,6 +28,9 @@ const (
 	// DPUClusterReaderServiceAccount is the account in the DPU cluster, in DPF's namespace there, that config/dpf/dpucluster
 	// lets read Nodes, leases and ServiceInterfaces.
 	DPUClusterReaderServiceAccount = "maas-dpu-fabric-reader"
+	// CredentialNamespace is where DPF writes the Secrets for credential requests; config/dpf/management makes it and lets the
+	// account read Secrets there and nowhere else.
+	CredentialNamespace = "maas-dpu-credentials"
 	// CredentialSecretKey is the data key under which DPF writes a kubeconfig it was asked for.
 	CredentialSecretKey = "kubeconfig"
 
@@ -36,7 +39,7 @@ const (
 )
 
 // CredentialRequestName is the name, in DPF's namespace, of the DPUServiceCredentialRequest of an installation for a DPUCluster,
-// and of the Secret DPF writes for it: maas-dpu-<hash of installation and the DPUCluster's namespace>-<name of the DPUCluster>.
+// and, in CredentialNamespace, of the Secret DPF writes for it: maas-dpu-<hash of installation and the DPUCluster's namespace>-<name of the DPUCluster>.
 func CredentialRequestName(installation string, dpuCluster types.NamespacedName) string {
 	const maxName = 63
 	name := "maas-dpu-" + shortHash(installation+"/"+dpuCluster.Namespace) + "-" + dpuCluster.Name
@@ -108,7 +111,7 @@ func (f *fabrics) adminSecret(ctx context.Context, fabric *Fabric, key types.Nam
 // there is the request looked at, and made.
 func (f *fabrics) requestedSecret(ctx context.Context, fabric *Fabric, key types.NamespacedName) (*corev1.Secret, error) {
 	name := types.NamespacedName{Namespace: fabric.Namespace(), Name: CredentialRequestName(f.options.Installation, key)}
-	secret, err := dpfSecret(ctx, fabric, name)
+	secret, err := dpfSecret(ctx, fabric, types.NamespacedName{Namespace: CredentialNamespace, Name: name.Name})
 	if err == nil && len(secret.Data[CredentialSecretKey]) > 0 {
 		return secret, nil
 	}
@@ -134,8 +137,10 @@ func (f *fabrics) requestedSecret(ctx context.Context, fabric *Fabric, key types
 			Message: fmt.Sprintf("DPUServiceCredentialRequest %s was made by somebody else or for another DPUCluster; it is not touched: remove it, or give this installation another --installation", name),
 		}
 	}
-	if ready := apimeta.FindStatusCondition(request.Status.Conditions, svcv1alpha1.ReadyCondition); ready != nil {
-		return nil, credentialPending(key, name, fmt.Sprintf("is not Ready (%s: %s)", ready.Reason, ready.Message))
+	for _, name := range []string{svcv1alpha1.ServiceAccountReconciledCondition, svcv1alpha1.SecretReconciledCondition} {
+		if c := apimeta.FindStatusCondition(request.Status.Conditions, name); c != nil && c.Status != metav1.ConditionTrue {
+			return nil, credentialPending(key, client.ObjectKeyFromObject(request), fmt.Sprintf("has %s %s (%s: %s)", name, c.Status, c.Reason, c.Message))
+		}
 	}
 	return nil, credentialPending(key, name, "is not Ready")
 }
@@ -143,7 +148,7 @@ func (f *fabrics) requestedSecret(ctx context.Context, fabric *Fabric, key types
 func credentialPending(dpuCluster, request types.NamespacedName, how string) error {
 	return &UnusableError{
 		Reason:  infrav1.FabricNotReadyReason,
-		Message: fmt.Sprintf("waiting for DPF to give access to DPUCluster %s: DPUServiceCredentialRequest %s %s", dpuCluster, request, how),
+		Message: fmt.Sprintf("waiting for DPF to give access to DPUCluster %s: DPUServiceCredentialRequest %s %s; config/dpf must be applied there", dpuCluster, request, how),
 	}
 }
 
@@ -165,7 +170,7 @@ func (f *fabrics) credentialRequest(fabric *Fabric, name, dpuCluster types.Names
 			TargetCluster:  &svcv1alpha1.NamespacedName{Name: dpuCluster.Name, Namespace: ptr.To(dpuCluster.Namespace)},
 			Type:           svcv1alpha1.CredentialTypeKubeconfig,
 			Duration:       &metav1.Duration{Duration: credentialDuration},
-			Secret:         svcv1alpha1.NamespacedName{Name: name.Name, Namespace: ptr.To(name.Namespace)},
+			Secret:         svcv1alpha1.NamespacedName{Name: name.Name, Namespace: ptr.To(CredentialNamespace)},
 		},
 	}
 }
@@ -175,35 +180,14 @@ func credentialOwner(installation string) vpc.Owner {
 	return vpc.Owner{Installation: installation, Name: "dpucluster-credentials"}
 }
 
-// DeleteCredentialRequests takes back the accounts of an installation in the DPU clusters of a fabric. Another fabric of the
-// installation on the same DPF asks for them again.
-func DeleteCredentialRequests(ctx context.Context, fabric *Fabric, installation string) error {
-	owner := credentialOwner(installation)
-	requests := &svcv1alpha1.DPUServiceCredentialRequestList{}
-	err := fabric.DPF.List(ctx, requests, client.InNamespace(fabric.Namespace()), client.MatchingLabels{vpc.InstallationLabel: owner.InstallationHash()})
-	if err != nil {
-		return FabricError(fabric.Object.Name, "list DPUServiceCredentialRequests", err)
-	}
-	for i := range requests.Items {
-		request := &requests.Items[i]
-		if owner.OwnershipOf(request.Annotations) != vpc.Mine {
-			continue
-		}
-		if err := fabric.DPF.Delete(ctx, request, client.Preconditions{UID: ptr.To(request.UID)}); client.IgnoreNotFound(err) != nil {
-			return FabricError(fabric.Object.Name, "delete DPUServiceCredentialRequest "+request.Name, err)
-		}
-	}
-	return nil
-}
-
-// dpfSecret reads a Secret of the DPF management cluster. Rights are given by name there, so the error names it.
+// dpfSecret reads a Secret of the DPF management cluster. Rights to Secrets are given sparingly there, so the error names it.
 func dpfSecret(ctx context.Context, fabric *Fabric, key types.NamespacedName) (*corev1.Secret, error) {
 	secret := &corev1.Secret{}
 	err := fabric.DPF.Get(ctx, key, secret)
 	if apierrors.IsForbidden(err) {
 		return nil, &UnusableError{
 			Reason:  infrav1.CredentialsRefusedReason,
-			Message: fmt.Sprintf("the account on fabric %s may not read Secret %s there: add its name to the Role maas-dpu-fabric-credentials of config/dpf/management", fabric.Object.Name, key),
+			Message: fmt.Sprintf("the account on fabric %s may not read Secret %s there: apply config/dpf/management or, for dpuClusterAccess AdminKubeconfig, config/dpf/admin-kubeconfig with that name", fabric.Object.Name, key),
 		}
 	}
 	return secret, FabricError(fabric.Object.Name, "get Secret "+key.String(), err)
