@@ -30,8 +30,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/maassim"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/serversim"
 )
+
+// The MAAS simulator drives the rack.
+var _ maassim.Hardware = (*serversim.Rack)(nil)
 
 const (
 	poll          = 200 * time.Millisecond
