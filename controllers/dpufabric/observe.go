@@ -58,7 +58,7 @@ func (r *Reconciler) observe(ctx context.Context, object *infrav1.DPUFabric) (*o
 		names = append(names, object.Spec.ClaimSources[i].Name)
 	}
 	seen.sources = probe(names, func(name string) error { return probeSource(ctx, fabric, all.Items, name) })
-	seen.dpf, seen.dpuClusters = probeDPF(ctx, fabric)
+	seen.dpuClusters, seen.dpf = probeDPF(ctx, fabric)
 	return seen, nil
 }
 
@@ -103,14 +103,14 @@ func probeSource(ctx context.Context, fabric *scope.Fabric, all []infrav1.DPUFab
 }
 
 // probeDPF asks for what every attachment needs: the VPCs in DPF, and the Nodes of each DPU cluster.
-func probeDPF(ctx context.Context, fabric *scope.Fabric) (error, map[string]error) {
+func probeDPF(ctx context.Context, fabric *scope.Fabric) (map[string]error, error) {
 	name := fabric.Object.Name
 	if err := fabric.DPF.List(ctx, &vpcv1alpha1.DPUVPCList{}, client.InNamespace(fabric.Namespace()), client.Limit(1)); err != nil {
-		return scope.FabricError(name, "list DPUVPCs", err), nil
+		return nil, scope.FabricError(name, "list DPUVPCs", err)
 	}
 	clusters := &provisioningv1alpha1.DPUClusterList{}
 	if err := fabric.DPF.List(ctx, clusters); err != nil {
-		return scope.FabricError(name, "list DPUClusters", err), nil
+		return nil, scope.FabricError(name, "list DPUClusters", err)
 	}
 	keys := map[string]client.ObjectKey{}
 	names := make([]string, 0, len(clusters.Items))
@@ -119,13 +119,14 @@ func probeDPF(ctx context.Context, fabric *scope.Fabric) (error, map[string]erro
 		keys[key.String()] = key
 		names = append(names, key.String())
 	}
-	return nil, probe(names, func(cluster string) error {
+	answers := probe(names, func(cluster string) error {
 		reader, err := fabric.DPUCluster(ctx, keys[cluster])
 		if err != nil {
 			return err
 		}
 		return scope.FabricError(name, "list Nodes of DPUCluster "+cluster, reader.List(ctx, &corev1.NodeList{}, client.Limit(1)))
 	})
+	return answers, nil
 }
 
 func (r *Reconciler) serversOf(ctx context.Context, reader client.Reader, fabric string) ([]infrav1.DPUServer, error) {
