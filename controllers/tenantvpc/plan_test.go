@@ -123,6 +123,12 @@ func (w *world) run() decision {
 		d := plan(w.observation)
 		before := len(w.networks) + len(w.interfaces)
 		hadVPC := w.vpc != nil
+		if d.step != nil {
+			// The step's object lies in a list that finalize is about to shift.
+			if object, ok := d.step.object.DeepCopyObject().(client.Object); ok {
+				d.step = &step{verb: d.step.verb, object: object}
+			}
+		}
 		w.finalize()
 		if d.step != nil {
 			w.take(d.step)
