@@ -135,12 +135,12 @@ func (l *Lab) startCAPIProvider(ctx context.Context, c *cluster, installation *c
 		}
 	}
 	return l.registerWebhooks(ctx, c.server.Admin(), installation.hooks, installation.binary+"-",
-		func(serviceRef) (int, error) { return installation.ports.webhook, nil })
+		func(serviceRef) (int32, error) { return installation.ports.webhook, nil })
 }
 
 // registerWebhooks applies copies of the configurations that call back on loopback, with prefix before their names: the
 // manifests of all of Cluster API's providers use the same two.
-func (l *Lab) registerWebhooks(ctx context.Context, cluster *rest.Config, hooks []*unstructured.Unstructured, prefix string, portOf func(serviceRef) (int, error)) error {
+func (l *Lab) registerWebhooks(ctx context.Context, cluster *rest.Config, hooks []*unstructured.Unstructured, prefix string, portOf func(serviceRef) (int32, error)) error {
 	redirected := make([]*unstructured.Unstructured, 0, len(hooks))
 	for _, hook := range hooks {
 		hook = hook.DeepCopy()
@@ -163,7 +163,7 @@ type manager struct {
 
 // managerPorts are where a manager listens.
 type managerPorts struct {
-	webhook, health, diagnostics int
+	webhook, health, diagnostics int32
 }
 
 func freeManagerPorts() (managerPorts, error) {

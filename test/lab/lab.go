@@ -301,6 +301,6 @@ func Cleanup(ctx context.Context, dir string) ([]string, error) { return proc.Cl
 
 // FreeEndpoint returns host and port for a workload cluster's control plane that a simulated server will serve.
 func (l *Lab) FreeEndpoint() (host string, port int32, err error) {
-	free, err := proc.FreePort()
-	return "127.0.0.1", int32(free), err
+	port, err = proc.FreePort()
+	return "127.0.0.1", port, err
 }

@@ -189,13 +189,13 @@ func (m *providerManifests) choosePorts(serving *webhookServing) error {
 }
 
 // webhookPort finds the wing behind a Service. A configuration that names an unknown one would fail in a real cluster too.
-func (m *providerManifests) webhookPort(service serviceRef) (int, error) {
+func (m *providerManifests) webhookPort(service serviceRef) (int32, error) {
 	for _, w := range m.wings {
 		if slices.Contains(w.services, service) {
 			return w.ports.webhook, nil
 		}
 	}
-	return 0, fmt.Errorf("Service %s/%s selects no Deployment of the provider", service.namespace, service.name)
+	return 0, fmt.Errorf("the Service %s/%s selects no Deployment of the provider", service.namespace, service.name)
 }
 
 // startWing runs a Deployment's container as a process with the rights of its ServiceAccount.

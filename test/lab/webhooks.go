@@ -37,12 +37,12 @@ func newWebhookServing(dir string) (*webhookServing, error) {
 }
 
 // clientConfig points an API server to path on a webhook server of this machine.
-func (w *webhookServing) clientConfig(port int, path string) map[string]any {
+func (w *webhookServing) clientConfig(port int32, path string) map[string]any {
 	return map[string]any{"url": fmt.Sprintf("https://127.0.0.1:%d%s", port, path), "caBundle": w.ca}
 }
 
 // convertBy makes the API server convert a CRD's versions by the manager on port.
-func (w *webhookServing) convertBy(crd *unstructured.Unstructured, port int) error {
+func (w *webhookServing) convertBy(crd *unstructured.Unstructured, port int32) error {
 	return unstructured.SetNestedMap(crd.Object, map[string]any{
 		"strategy": "Webhook",
 		"webhook": map[string]any{
@@ -59,7 +59,7 @@ type serviceRef struct {
 
 // redirect replaces the Service of each webhook in a Validating- or MutatingWebhookConfiguration by the loopback port that
 // portOf gives for it.
-func (w *webhookServing) redirect(configuration *unstructured.Unstructured, portOf func(serviceRef) (int, error)) error {
+func (w *webhookServing) redirect(configuration *unstructured.Unstructured, portOf func(serviceRef) (int32, error)) error {
 	hooks, _, err := unstructured.NestedSlice(configuration.Object, "webhooks")
 	if err != nil {
 		return err
@@ -90,7 +90,7 @@ func readObjects(dir string) ([]*unstructured.Unstructured, error) {
 	}
 	var objects []*unstructured.Unstructured
 	for _, file := range files {
-		content, err := os.ReadFile(file)
+		content, err := os.ReadFile(file) //nolint:gosec // the caller names the directory
 		if err != nil {
 			return nil, err
 		}

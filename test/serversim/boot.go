@@ -193,10 +193,8 @@ func (r *Rack) resume(ctx context.Context, s *server) {
 	if installed == nil || installed.reporting {
 		return
 	}
-	var err error
-	w := r.workload(installed.endpoint)
-	if installed.controlPlane && w == nil {
-		if w, err = r.startControlPlane(ctx, s, installed); err != nil {
+	if installed.controlPlane && r.workload(installed.endpoint) == nil {
+		if _, err := r.startControlPlane(ctx, s, installed); err != nil {
 			r.options.Log.Error(err, "restarting a control plane", "server", s.SystemID)
 			return
 		}

@@ -47,7 +47,7 @@ type workload struct {
 	server   *controlplane.RunningAPIServer
 	clients  kubernetes.Interface
 	// kubeletPort serves all kubelets of the cluster: kwok's.
-	kubeletPort int
+	kubeletPort int32
 	processes   []*proc.Process
 }
 
@@ -95,19 +95,19 @@ func (r *Rack) startControlPlane(ctx context.Context, s *server, n *node) (*work
 }
 
 // endpointPort accepts only what a process of the lab can serve.
-func endpointPort(endpoint string) (int, error) {
+func endpointPort(endpoint string) (int32, error) {
 	host, text, err := net.SplitHostPort(endpoint)
 	if err != nil {
 		return 0, fmt.Errorf("the control plane endpoint %q is not host:port", endpoint)
 	}
-	port, err := strconv.Atoi(text)
+	port, err := strconv.ParseInt(text, 10, 32)
 	if err != nil || host != "127.0.0.1" {
 		return 0, fmt.Errorf("the control plane endpoint %s is not on 127.0.0.1, where the lab's control planes live", endpoint)
 	}
-	return port, nil
+	return int32(port), nil
 }
 
-func (r *Rack) startProcesses(ctx context.Context, w *workload, s *server, n *node, port int) error {
+func (r *Rack) startProcesses(ctx context.Context, w *workload, s *server, n *node, port int32) error {
 	ca, err := authority(n.files, "ca")
 	if err != nil {
 		return err
@@ -162,7 +162,7 @@ func authority(files map[string]string, name string) (*pki.CA, error) {
 
 // startKubelets starts kwok, which plays the kubelets of all nodes of the cluster. It forwards to the real processes what is
 // forwarded to the control plane's static Pods.
-func (r *Rack) startKubelets(ctx context.Context, w *workload, s *server, directory string, etcdPort int) error {
+func (r *Rack) startKubelets(ctx context.Context, w *workload, s *server, directory string, etcdPort int32) error {
 	serving, err := w.server.CA.Issue(pki.Request{CommonName: "kubelet", Server: true}.Loopback())
 	if err != nil {
 		return err
@@ -183,12 +183,12 @@ func (r *Rack) startKubelets(ctx context.Context, w *workload, s *server, direct
 	if w.kubeletPort, err = proc.FreePort(); err != nil {
 		return err
 	}
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(w.kubeletPort))
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(w.kubeletPort)))
 	process, err := r.options.Supervisor.Start(ctx, proc.Spec{
 		Name: "kwok." + s.SystemID, Path: filepath.Join(r.options.Bin, "kwok"), Tier: controlplane.TierController,
 		Args: []string{
 			"--kubeconfig=" + kubeconfig, "--manage-all-nodes", "--node-lease-duration-seconds=0",
-			"--node-ip=127.0.0.1", "--node-port=" + strconv.Itoa(w.kubeletPort), "--server-address=" + address,
+			"--node-ip=127.0.0.1", "--node-port=" + strconv.Itoa(int(w.kubeletPort)), "--server-address=" + address,
 			"--tls-cert-file=" + certFile, "--tls-private-key-file=" + keyFile, "--config=" + configFile,
 		},
 		Ready: func(ctx context.Context) error {
@@ -211,7 +211,7 @@ func (r *Rack) startKubelets(ctx context.Context, w *workload, s *server, direct
 }
 
 // kwokConfig is the stages and where ports of the static Pods lead.
-func kwokConfig(etcdPort, serverPort int) string {
+func kwokConfig(etcdPort, serverPort int32) string {
 	return stages + fmt.Sprintf(`---
 apiVersion: kwok.x-k8s.io/v1alpha1
 kind: ClusterPortForward

@@ -70,7 +70,7 @@ func (r *Rack) registerNode(ctx context.Context, w *workload, s *server, n *node
 			{Type: corev1.NodeHostName, Address: s.Hostname},
 			{Type: corev1.NodeInternalDNS, Address: kubeletHost},
 		}
-		current.Status.DaemonEndpoints.KubeletEndpoint.Port = int32(w.kubeletPort)
+		current.Status.DaemonEndpoints.KubeletEndpoint.Port = w.kubeletPort
 		current.Status.NodeInfo.KubeletVersion = version
 		current.Status.NodeInfo.OperatingSystem, current.Status.NodeInfo.Architecture = "linux", "amd64"
 		current.Status.NodeInfo.SystemUUID = s.SystemID
@@ -106,7 +106,7 @@ func (r *Rack) report(ctx context.Context, w *workload, n *node, running bool) b
 		if current, err = nodes.Update(ctx, current, metav1.UpdateOptions{}); err != nil {
 			return err
 		}
-		current.Status.DaemonEndpoints.KubeletEndpoint.Port = int32(w.kubeletPort)
+		current.Status.DaemonEndpoints.KubeletEndpoint.Port = w.kubeletPort
 		current.Status.Conditions = r.conditions(running)
 		_, err = nodes.UpdateStatus(ctx, current, metav1.UpdateOptions{})
 		return err

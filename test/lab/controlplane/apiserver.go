@@ -31,7 +31,7 @@ type APIServer struct {
 	Etcd   *RunningEtcd
 	Prefix string
 	// Port to serve on; 0 takes a free one.
-	Port int
+	Port int32
 	// CA signs the serving certificate and the client certificates that are accepted.
 	CA *pki.CA
 	// ServiceAccounts signs service account tokens; zero makes a new key.
@@ -45,7 +45,7 @@ type RunningAPIServer struct {
 	Process *proc.Process
 	// CA is the authority of both sides.
 	CA   *pki.CA
-	Port int
+	Port int32
 	// SigningKeyFile holds the private key of service account tokens.
 	SigningKeyFile string
 

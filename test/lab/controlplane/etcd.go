@@ -49,7 +49,7 @@ type RunningEtcd struct {
 	Process *proc.Process
 	// URL and Port are the client endpoint on loopback.
 	URL  string
-	Port int
+	Port int32
 	// CAFile, CertFile, KeyFile are a client's credentials.
 	CAFile, CertFile, KeyFile string
 }

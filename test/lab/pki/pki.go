@@ -101,6 +101,9 @@ func LoadCA(certPEM, keyPEM []byte) (*CA, error) {
 	if !ok {
 		return nil, fmt.Errorf("reading a CA key: a %T cannot sign", private)
 	}
+	if public, ok := certs[0].PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(key.Public()) {
+		return nil, errors.New("reading a CA: the key does not belong to the certificate")
+	}
 	return &CA{CertPEM: certPEM, KeyPEM: keyPEM, cert: certs[0], key: key}, nil
 }
 

@@ -4,6 +4,7 @@
 package proc
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -25,17 +26,17 @@ var errNoFreePort = errors.New("no free TCP port found")
 
 var handedOut = struct {
 	sync.Mutex
-	ports map[int]bool
-}{ports: map[int]bool{}}
+	ports map[int32]bool
+}{ports: map[int32]bool{}}
 
 // FreePort returns a TCP port that nothing listens on, on loopback or on all interfaces, and that it has not returned to
 // this process before. Another process can still take it: whoever starts a server on it retries with a new one on
 // ErrAddressInUse.
-func FreePort() (int, error) {
+func FreePort() (int32, error) {
 	handedOut.Lock()
 	defer handedOut.Unlock()
 	for range portAttempts {
-		port := firstPort + rand.IntN(lastPort-firstPort+1)
+		port := firstPort + rand.Int32N(lastPort-firstPort+1) //nolint:gosec // a port need not be unpredictable
 		if handedOut.ports[port] || !bindable(port) {
 			continue
 		}
@@ -46,8 +47,8 @@ func FreePort() (int, error) {
 }
 
 // FreePorts returns n different ports as FreePort does.
-func FreePorts(n int) ([]int, error) {
-	ports := make([]int, 0, n)
+func FreePorts(n int) ([]int32, error) {
+	ports := make([]int32, 0, n)
 	for range n {
 		port, err := FreePort()
 		if err != nil {
@@ -59,9 +60,10 @@ func FreePorts(n int) ([]int, error) {
 }
 
 // bindable tries loopback and the wildcard address: the managers' webhook servers have no flag for the host.
-func bindable(port int) bool {
+func bindable(port int32) bool {
 	for _, host := range []string{"127.0.0.1", ""} {
-		listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		var config net.ListenConfig // binding a socket never blocks, so there is nothing to cancel
+		listener, err := config.Listen(context.Background(), "tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
 		if err != nil {
 			return false
 		}

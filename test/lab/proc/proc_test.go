@@ -41,7 +41,7 @@ func beOwner(dir string) {
 	if err == nil {
 		var child *Process
 		if child, err = supervisor.Start(context.Background(), Spec{Name: ownerChild, Path: shell, Args: []string{"-c", "sleep 300 & wait"}}); err == nil {
-			fmt.Println(child.PID())
+			_, _ = fmt.Fprintln(os.Stdout, child.PID())
 			<-child.Done()
 		}
 	}
@@ -197,7 +197,7 @@ func TestFreePort(t *testing.T) {
 	g := NewWithT(t)
 	ports, err := FreePorts(20)
 	g.Expect(err).NotTo(HaveOccurred())
-	seen := map[int]bool{}
+	seen := map[int32]bool{}
 	for _, port := range ports {
 		g.Expect(seen[port]).To(BeFalse())
 		seen[port] = true

@@ -196,7 +196,7 @@ func (p *Process) exitError() error {
 
 // logTail returns the last lines of a log; a log that cannot be read is named instead.
 func logTail(path string) string {
-	file, err := os.Open(path)
+	file, err := os.Open(path) //nolint:gosec // a log that this package has created
 	if err != nil {
 		return "(unreadable: " + err.Error() + ")"
 	}

@@ -54,7 +54,7 @@ func (r record) write(dir string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, pidDirectory, r.Name+".json")
-	if err := os.WriteFile(path, content, 0o600); err != nil {
+	if err := os.WriteFile(path, content, 0o600); err != nil { //nolint:gosec // below the directory the caller has named
 		return "", fmt.Errorf("recording process %s: %w", r.Name, err)
 	}
 	return path, nil
@@ -104,7 +104,7 @@ func load(dir string) ([]record, error) {
 	}
 	var records []record
 	for _, file := range files {
-		content, err := os.ReadFile(file)
+		content, err := os.ReadFile(file)   //nolint:gosec // below the directory the caller has named
 		if errors.Is(err, os.ErrNotExist) { // its process ended meanwhile
 			continue
 		}
