@@ -1,0 +1,69 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dpuattachment
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt"
+)
+
+// act makes the decided write and says when to look again. A write whose outcome is not known is not repeated: the next pass
+// reads what became of it.
+func (r *Reconciler) act(ctx context.Context, o *observation, d *decision) (ctrl.Result, error) {
+	if d.write == nil {
+		return ctrl.Result{RequeueAfter: r.interval(o, d.pace)}, nil
+	}
+	w := d.write
+	log := ctrl.LoggerFrom(ctx).WithValues("step", w.step, "dpuDevice", w.card.device)
+	err := dpfzt.Write(ctx, o.fabric.DPF, w.card.member, w.card.evidence.Carrier(), w.change)
+	var changed *dpfzt.ChangedError
+	switch {
+	case errors.As(err, &changed):
+		log.Info("The DPU changed since it was read, nothing was written", "error", err.Error())
+		return ctrl.Result{RequeueAfter: r.PollInterval}, nil
+	case err != nil:
+		finding := unreachable(err)
+		d.attached = sayUnknown(finding.Reason, finding.Message)
+		d.keep = d.proven == "" && o.attachment.Status.State != ""
+		return ctrl.Result{RequeueAfter: r.PollInterval}, nil
+	}
+	log.Info("Wrote the labels of a DPU")
+	return ctrl.Result{RequeueAfter: r.PollInterval}, nil
+}
+
+func (r *Reconciler) interval(o *observation, p pace) time.Duration {
+	switch p {
+	case paceDone:
+		return 0
+	case paceRefused:
+		return refusedIntervals * r.PollInterval
+	case paceSteady:
+		return o.proofMaxAge() / proofsPerMaxAge
+	default:
+		return r.PollInterval
+	}
+}
+
+// announce tells of what changed.
+func (r *Reconciler) announce(o *observation, d decision) {
+	before := o.stateBefore
+	switch {
+	case d.keep || d.proven == before:
+		return
+	case d.proven == infrav1.AttachmentStateAttached:
+		r.Recorder.Eventf(o.attachment, nil, corev1.EventTypeNormal, infrav1.AttachedReason, "Prove", "all ports are proven attached to TenantVPC %s", o.attachment.Spec.VPCName)
+	case d.proven == infrav1.AttachmentStateDetached:
+		r.Recorder.Eventf(o.attachment, nil, corev1.EventTypeNormal, infrav1.DetachedReason, "Prove", "all ports are proven detached")
+	case before == infrav1.AttachmentStateAttached && d.attached.status == metav1.ConditionFalse && !o.askedToDetach():
+		r.Recorder.Eventf(o.attachment, nil, corev1.EventTypeWarning, d.attached.reason, "Prove", "%s", d.attached.message)
+	}
+}

@@ -1,0 +1,171 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dpuattachment
+
+import (
+	"time"
+
+	"k8s.io/utils/ptr"
+
+	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
+)
+
+// observation is all that a decision is made from, read in this pass.
+type observation struct {
+	now        time.Time
+	attachment *infrav1.DPUAttachment
+	memory     memory
+	memoryErr  error
+	// stateBefore is what the status said was proven.
+	stateBefore infrav1.AttachmentState
+
+	// fabric serves the source if fabricFound is Yes.
+	fabric      *scope.Fabric
+	fabricFound vpc.Finding
+	place       vpc.Place
+
+	// admission says whether the attachment may be made: namespace, token, TenantVPC and consent. Losing it stops what is not
+	// attached yet, and nothing else.
+	admission vpc.Finding
+	// claim says whether MAAS holds the server under the token. It is asked only where the decision hangs on it.
+	claim claim
+	// tenant is nil if the TenantVPC does not exist.
+	tenant *infrav1.TenantVPC
+	// network says whether the TenantVPC can take the ports.
+	network vpc.Finding
+	// resolved says whether the server's cards were found and are those expected.
+	resolved vpc.Finding
+	// cards are those found, and those remembered.
+	cards []card
+	// rival names another attachment that has not let go of the server.
+	rival string
+}
+
+// claim is what MAAS said of the claim in this pass.
+type claim struct {
+	asked   bool
+	finding vpc.Finding
+	// machine is set if the answer is Yes.
+	machine *maas.Machine
+}
+
+// card is one DPU of the server.
+type card struct {
+	device   string
+	member   dpfzt.Member
+	evidence vpc.Evidence
+	// ports of the attachment on it; none for a card that is only to be on no VPC.
+	ports []infrav1.MachinePort
+	want  vpc.Want
+}
+
+// wasAttached reports whether all ports were proven attached before: from then on nothing is written but to detach.
+func (o *observation) wasAttached() bool {
+	if !o.sameClaim() {
+		return false
+	}
+	if o.attachment.Status.State == infrav1.AttachmentStateAttached {
+		return true
+	}
+	attached := conditionOf(o.attachment, infrav1.AttachedCondition)
+	return attached != nil && attached.Reason == infrav1.EvidenceMissingReason
+}
+
+// sameClaim reports whether the status was written for the token of the spec.
+func (o *observation) sameClaim() bool {
+	return o.attachment.Status.TokenHash == maas.TokenHash(o.attachment.Spec.Server.Token)
+}
+
+// provenDetached reports whether detachment was proven before. That is history: nothing that happens to the DPU later, under
+// another claim, takes it back.
+func (o *observation) provenDetached() bool {
+	return o.sameClaim() && o.attachment.Status.State == infrav1.AttachmentStateDetached
+}
+
+// askedToDetach reports whether somebody who may has asked for detachment.
+func (o *observation) askedToDetach() bool {
+	return o.attachment.Spec.State == infrav1.AttachmentStateDetached || !o.attachment.DeletionTimestamp.IsZero() || o.forced()
+}
+
+// forced reports an operator's ForceDetach.
+func (o *observation) forced() bool {
+	return o.attachment.Spec.Override != nil && o.attachment.Spec.Override.Action == infrav1.OverrideForceDetach
+}
+
+// lost reports whether MAAS said in this pass that the server is not held under the token.
+func (o *observation) lost() bool { return o.claim.asked && o.claim.finding.Answer == vpc.No }
+
+// confirmed reports whether MAAS said in this pass that it is.
+func (o *observation) confirmed() bool { return o.claim.asked && o.claim.finding.Answer == vpc.Yes }
+
+// detachBegun reports whether the way off has begun on some card.
+func (o *observation) detachBegun() bool {
+	for i := range o.cards {
+		if holder, found, err := o.cards[i].evidence.Holder(); err == nil && found && holder.SameClaim(o.holder()) && holder.Detaching() {
+			return true
+		}
+	}
+	return false
+}
+
+// mustDetach reports whether the way off is to be gone: because it was asked for, because it has begun and not ended, or
+// because the claim is lost.
+func (o *observation) mustDetach() bool {
+	switch {
+	case o.askedToDetach(), o.detachBegun():
+		return true
+	case o.memory.DetachingSince != nil && !o.provenDetached():
+		return true
+	default:
+		return o.lost() && !o.provenDetached() && (o.memory.touched() || o.holds())
+	}
+}
+
+// holds reports whether some card carries this attachment's record.
+func (o *observation) holds() bool {
+	for i := range o.cards {
+		if holder, found, err := o.cards[i].evidence.Holder(); err == nil && found && holder.SameClaim(o.holder()) && holder.Holds() {
+			return true
+		}
+	}
+	return false
+}
+
+func (o *observation) holder() vpc.Holder {
+	return vpc.Holder{
+		Installation: o.place.Installation, Namespace: o.attachment.Namespace, Attachment: o.attachment.Name,
+		TokenHash: maas.TokenHash(o.attachment.Spec.Server.Token),
+	}
+}
+
+func (o *observation) wantedInterfaces() []vpc.WantedInterface {
+	var wanted []vpc.WantedInterface
+	for _, port := range o.attachment.Spec.Ports {
+		wanted = append(wanted, vpc.WantedInterface{Subnet: port.Subnet, PF: ptr.Deref(port.PF, 0)})
+	}
+	return wanted
+}
+
+// seconds of a fabric's setting, with the default that the API server gives it.
+func seconds(value *int32, otherwise time.Duration) time.Duration {
+	if value == nil {
+		return otherwise
+	}
+	return time.Duration(*value) * time.Second
+}
+
+func (o *observation) proofMaxAge() time.Duration {
+	return seconds(o.fabric.Object.Spec.ProofMaxAgeSeconds, 5*time.Minute)
+}
+
+func (o *observation) detachTimeout() time.Duration {
+	if o.fabric == nil {
+		return 10 * time.Minute
+	}
+	return seconds(o.fabric.Object.Spec.DetachTimeoutSeconds, 10*time.Minute)
+}

@@ -1,0 +1,272 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dpuattachment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
+)
+
+var yes = vpc.Finding{Answer: vpc.Yes}
+
+// observe reads everything but the claim. It fails only where the management cluster does not answer; what others do not
+// answer is an Unknown in the observation.
+func (r *Reconciler) observe(ctx context.Context, attachment *infrav1.DPUAttachment) (*observation, error) {
+	o := &observation{now: r.Clock.Now(), attachment: attachment, stateBefore: attachment.Status.State}
+	o.memory, o.memoryErr = memoryOf(attachment)
+	if o.provenDetached() && o.askedToDetach() {
+		return o, nil
+	}
+	fabric, err := r.Fabrics.ForSource(ctx, attachment.Spec.Server.Source)
+	if unusable, ok := scope.AsUnusable(err); ok {
+		o.fabricFound = vpc.Finding{Answer: vpc.Unknown, Reason: unusable.Reason, Message: unusable.Error()}
+		if unusable.Reason == infrav1.SourceUnknownReason {
+			o.fabricFound.Answer = vpc.No
+		}
+		return o, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	o.fabric, o.fabricFound, o.place = fabric, yes, vpc.PlaceOf(r.Installation, fabric.Object)
+	if err := r.observeAdmission(ctx, o); err != nil {
+		return nil, err
+	}
+	if err := r.observeRivals(ctx, o); err != nil {
+		return nil, err
+	}
+	if err := r.observeCards(ctx, o); err != nil {
+		return nil, err
+	}
+	o.network = r.observeNetwork(ctx, o)
+	return o, nil
+}
+
+// observeRivals looks for another attachment that wrote to the server's DPUs and is not proven detached.
+func (r *Reconciler) observeRivals(ctx context.Context, o *observation) error {
+	list := &infrav1.DPUAttachmentList{}
+	if err := r.Client.List(ctx, list); err != nil {
+		return fmt.Errorf("list DPUAttachments: %w", err)
+	}
+	for i := range list.Items {
+		other := &list.Items[i]
+		if other.UID == o.attachment.UID || other.Spec.Server.Source != o.attachment.Spec.Server.Source ||
+			other.Spec.Server.SystemID != o.attachment.Spec.Server.SystemID {
+			continue
+		}
+		wrote, err := memoryOf(other)
+		if (err != nil || wrote.touched()) && other.Status.State != infrav1.AttachmentStateDetached {
+			o.rival = other.Name
+			return nil
+		}
+	}
+	return nil
+}
+
+// observeNetwork says whether the TenantVPC can take the ports.
+func (r *Reconciler) observeNetwork(ctx context.Context, o *observation) vpc.Finding {
+	if o.tenant == nil {
+		return vpc.Finding{Answer: vpc.No, Reason: infrav1.VPCNotFoundReason, Message: "there is no TenantVPC " + o.attachment.Spec.VPCName}
+	}
+	if o.wasAttached() || o.askedToDetach() {
+		return yes // Nothing hangs on it: evidence is read from the DPU cluster.
+	}
+	objects, err := dpfzt.ReadObjects(ctx, o.fabric.DPF, o.place, o.tenant, o.wantedInterfaces())
+	if err != nil {
+		return unreachable(err)
+	}
+	return vpc.CheckObjects(o.place, o.tenant, o.wantedInterfaces(), objects)
+}
+
+func unreachable(err error) vpc.Finding {
+	return vpc.Finding{Answer: vpc.Unknown, Reason: infrav1.FabricUnreachableReason, Message: err.Error()}
+}
+
+// observeCards finds the server's DPUs and reads what there is to know of each.
+func (r *Reconciler) observeCards(ctx context.Context, o *observation) error {
+	pinned, err := r.pinnedCards(ctx, o)
+	if err != nil {
+		return err
+	}
+	place, err := r.labelPlaces.Of(ctx, o.fabric.Object.Name, o.fabric.DPF)
+	if err != nil {
+		o.resolved = unreachable(err)
+		return nil
+	}
+	query := dpfzt.Query{
+		Namespace: o.fabric.Namespace(), LabelKey: o.fabric.Object.Spec.ServerLabelKey,
+		Values: dpfzt.LabelValues(o.fabric.Object, o.attachment.Spec.Server.Source, o.attachment.Spec.Server.SystemID),
+	}
+	if o.fabric.Object.Spec.ServerMapping == infrav1.ServerMappingExplicitOrMAC && !o.askedToDetach() {
+		query.MACs = r.serverMACs(ctx, o)
+	}
+	server, err := dpfzt.FindServer(ctx, o.fabric.DPF, query)
+	o.resolved = resolveFinding(err)
+	if o.resolved.Answer == vpc.Yes {
+		o.resolved = checkPinned(server, pinned)
+	}
+	if o.resolved.Answer == vpc.Unknown {
+		return nil
+	}
+	// Cards that are remembered count even if they are not found by the server any more.
+	if strays := o.straysOf(server); len(strays) > 0 {
+		found, err := dpfzt.FindCards(ctx, o.fabric.DPF, o.fabric.Namespace(), strays)
+		if finding := resolveFinding(err); finding.Answer != vpc.Yes {
+			o.resolved = finding
+			return nil
+		}
+		server.Members = append(server.Members, found.Members...)
+	}
+	if finding := o.assign(server); finding.Answer != vpc.Yes {
+		o.resolved = finding
+	}
+	for i := range o.cards {
+		o.cards[i].evidence = dpfzt.ReadEvidence(ctx, dpfzt.DPUClusters(o.fabric.DPUCluster), o.cards[i].member, place)
+	}
+	return nil
+}
+
+func resolveFinding(err error) vpc.Finding {
+	var resolve *dpfzt.ResolveError
+	switch {
+	case err == nil:
+		return yes
+	case errors.As(err, &resolve):
+		return vpc.Finding{Answer: vpc.No, Reason: resolve.Reason, Message: resolve.Message}
+	default:
+		return unreachable(err)
+	}
+}
+
+// pinnedCards are the DPUDevices the fabric remembers of the server, nil if it does not know the server yet.
+func (r *Reconciler) pinnedCards(ctx context.Context, o *observation) ([]infrav1.BoundDPU, error) {
+	name := infrav1.DPUServerName(o.attachment.Spec.Server.Source, o.attachment.Spec.Server.SystemID)
+	server := &infrav1.DPUServer{}
+	switch err := r.Client.Get(ctx, client.ObjectKey{Name: name}, server); {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("read DPUServer %s: %w", name, err)
+	}
+	return server.Status.DPUs, nil
+}
+
+// checkPinned compares the cards found with those pinned at the first sight.
+func checkPinned(server dpfzt.Server, pinned []infrav1.BoundDPU) vpc.Finding {
+	if len(pinned) == 0 {
+		return yes
+	}
+	changed := vpc.Finding{Answer: vpc.No, Reason: infrav1.BindingChangedReason, Message: "the server's DPUs are not those it was first seen with: an operator confirms the change by spec.override Rebind of its DPUServer"}
+	if len(pinned) != len(server.Members) {
+		return changed
+	}
+	for _, member := range server.Members {
+		i := slices.IndexFunc(pinned, func(b infrav1.BoundDPU) bool { return b.DPUDevice == member.Device.Name })
+		if i < 0 || pinned[i].SerialNumber != member.Device.Spec.SerialNumber || !samePorts(pinned[i].Ports, member) {
+			return changed
+		}
+	}
+	return yes
+}
+
+// samePorts compares PF0, the only function whose MAC address DPF tells. One that is not known on either side is no change.
+func samePorts(pinned []infrav1.DPUServerPort, member dpfzt.Member) bool {
+	mac := vpc.NormalizeMAC(member.Device.Status.PF0MAC)
+	for _, port := range pinned {
+		if ptr.Deref(port.PF, -1) == 0 && port.MAC != "" && mac != "" && port.MAC != mac {
+			return false
+		}
+	}
+	return true
+}
+
+// serverMACs are the MAC addresses MAAS knows of a server that is held under the claim.
+func (r *Reconciler) serverMACs(ctx context.Context, o *observation) []string {
+	r.observeClaim(ctx, o)
+	var macs []string
+	if o.claim.machine != nil {
+		for _, nic := range o.claim.machine.Interfaces {
+			macs = append(macs, nic.MAC)
+		}
+	}
+	return macs
+}
+
+// straysOf are the remembered cards that are not among those found.
+func (o *observation) straysOf(server dpfzt.Server) []string {
+	var strays []string
+	for _, device := range slices.Sorted(maps.Keys(o.memory.Cards)) {
+		if !slices.ContainsFunc(server.Members, func(m dpfzt.Member) bool { return m.Device.Name == device }) {
+			strays = append(strays, device)
+		}
+	}
+	return strays
+}
+
+// assign says which port is on which card: the one it was plugged on, or the one that its selector matches.
+func (o *observation) assign(server dpfzt.Server) vpc.Finding {
+	ports := map[string][]infrav1.MachinePort{}
+	finding := yes
+	for _, port := range o.attachment.Spec.Ports {
+		device, remembered := o.memory.cardOf(port.Name)
+		if !remembered {
+			member, err := server.Port(port)
+			if err != nil {
+				finding = resolveFinding(err)
+				continue
+			}
+			device = member.Device.Name
+		}
+		for _, other := range ports[device] {
+			if ptr.Deref(other.PF, 0) == ptr.Deref(port.PF, 0) {
+				finding = vpc.Finding{Answer: vpc.No, Reason: infrav1.AmbiguousDPUReason, Message: fmt.Sprintf("ports %s and %s are both PF %d of DPUDevice %s", other.Name, port.Name, ptr.Deref(port.PF, 0), device)}
+			}
+		}
+		ports[device] = append(ports[device], port)
+	}
+	for _, member := range server.Members {
+		c := card{device: member.Device.Name, member: member, ports: ports[member.Device.Name]}
+		c.want = o.wantOf(c)
+		o.cards = append(o.cards, c)
+	}
+	slices.SortFunc(o.cards, func(a, b card) int { return strings.Compare(a.device, b.device) })
+	return finding
+}
+
+// wantOf is what is asked of a card. Names follow from the TenantVPC's own name, so that they are known when it is gone.
+func (o *observation) wantOf(c card) vpc.Want {
+	tenant := o.tenant
+	if tenant == nil {
+		tenant = &infrav1.TenantVPC{}
+		tenant.Namespace, tenant.Name = o.attachment.Namespace, o.attachment.Spec.VPCName
+	}
+	name := o.place.VPCName(tenant)
+	want := vpc.Want{
+		Namespace: o.place.Namespace, VPCName: name, VPCLabels: map[string]string{vpc.VPCKey: name}, Claim: o.holder(),
+	}
+	for _, port := range c.ports {
+		pf := ptr.Deref(port.PF, 0)
+		wanted := vpc.WantedPort{
+			PF: pf, Network: o.place.NetworkName(tenant, port.Subnet), Interface: o.place.InterfaceName(tenant, port.Subnet, pf),
+		}
+		if pf == 0 {
+			wanted.MAC = vpc.NormalizeMAC(c.member.Device.Status.PF0MAC)
+		}
+		want.Ports = append(want.Ports, wanted)
+	}
+	return want
+}

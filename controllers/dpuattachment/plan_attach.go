@@ -1,0 +1,180 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dpuattachment
+
+import (
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
+)
+
+// slowReasons are those only people, or somebody else's work, can do anything about.
+var slowReasons = []string{
+	infrav1.NamespaceNotAllowedReason, infrav1.TokenMismatchReason, infrav1.ClaimNotConfirmedReason, infrav1.MachineNotConsentingReason,
+	infrav1.ServerNotMappedReason, infrav1.AmbiguousDPUReason, infrav1.BindingChangedReason, infrav1.UnaccountedPortReason,
+	infrav1.DetachUnprovenReason,
+}
+
+func paceOf(s said) pace {
+	if s.status == metav1.ConditionFalse && slices.Contains(slowReasons, s.reason) {
+		return paceRefused
+	}
+	return paceTransition
+}
+
+// decideAttach plans the way on, and the renewal of a proof.
+func decideAttach(o *observation, d decision) decision {
+	if !o.authorizedBefore() && !o.claim.asked {
+		d.needsClaim = true
+	}
+	running := o.wasAttached()
+	if !running && d.authorized.status != metav1.ConditionTrue {
+		d.resolved = sayUnknown(infrav1.NotStartedReason, "not authorised")
+		d.attached = sayFalse(infrav1.NotStartedReason, "not authorised")
+		d.pace = paceOf(d.authorized)
+		return d
+	}
+	if finding := o.checkServer(running); finding.Answer != vpc.Yes {
+		return o.unattached(d, finding, running, true)
+	}
+	d.resolved = sayTrue(infrav1.ResolvedReason)
+	if !running && o.postureRefuses() {
+		d.attached, d.pace = sayFalse(infrav1.NotStartedReason, d.posture.message), paceRefused
+		return d
+	}
+	for i := range o.cards {
+		if len(o.cards[i].ports) == 0 {
+			continue
+		}
+		plan := vpc.PlanAttach(o.cards[i].want, o.cards[i].evidence, o.now)
+		if plan.Step == vpc.StepDone {
+			continue
+		}
+		return o.advance(d, &o.cards[i], plan, running)
+	}
+	return o.declareAttached(d, running)
+}
+
+// checkServer says whether the server's cards are those expected, and those without a port of ours on no VPC.
+func (o *observation) checkServer(running bool) vpc.Finding {
+	if o.resolved.Answer != vpc.Yes {
+		return o.resolved
+	}
+	if !running && o.rival != "" && !o.holds() {
+		return refused(infrav1.ServerHeldByOtherReason, "another attachment holds the server, or has not been proven detached from it")
+	}
+	for i := range o.cards {
+		if len(o.cards[i].ports) > 0 {
+			continue
+		}
+		if free := vpc.CheckFree(o.cards[i].evidence, vpc.Holder{}); free.Answer != vpc.Yes {
+			return free
+		}
+	}
+	return yes
+}
+
+// advance makes the next step on a card that is not yet proven attached, if everything it hangs on is confirmed in this pass.
+func (o *observation) advance(d decision, c *card, plan vpc.Plan, running bool) decision {
+	if running || plan.Step == vpc.StepWait {
+		// Of a running tenant nothing is written again: what was taken away may have been meant to be.
+		return o.unattached(d, plan.Finding, running, !o.holdsCard(c) || plan.Finding.Reason == infrav1.ForeignVPCReason)
+	}
+	if !o.claim.asked {
+		d.needsClaim = true
+	}
+	d.attached = sayFalse(plan.Finding.Reason, plan.Finding.Message)
+	switch {
+	case !o.confirmed() || o.admission.Answer != vpc.Yes:
+		d.pace = paceOf(d.authorized)
+		return d
+	case o.network.Answer != vpc.Yes:
+		d.attached = sayFinding(o.network)
+		return d
+	}
+	if plan.Step == vpc.StepJoin {
+		if finding := checkUnaccounted(o.claim.machine, o.fabric.Object.Spec.ProvisioningNetwork, o.cards); finding.Answer != vpc.Yes {
+			return o.unattached(d, finding, running, true)
+		}
+		d.memory = d.memory.with(c.device, cardMemory{Ports: portNames(c), Before: c.evidence.Stretch(o.now)})
+	}
+	d.write = &write{card: c, step: plan.Step, change: plan.Change}
+	return d
+}
+
+func portNames(c *card) []string {
+	names := make([]string, 0, len(c.ports))
+	for _, port := range c.ports {
+		names = append(names, port.Name)
+	}
+	return names
+}
+
+func (o *observation) holdsCard(c *card) bool {
+	holder, found, err := c.evidence.Holder()
+	return err == nil && found && holder.SameClaim(o.holder()) && holder.Holds()
+}
+
+// unattached says why the ports are not proven attached now. OnServer says that the finding speaks of the server rather than
+// of the steps of the way on.
+func (o *observation) unattached(d decision, finding vpc.Finding, running, onServer bool) decision {
+	if finding.Reason == "" {
+		finding.Reason = infrav1.AttachingPortReason
+	}
+	if running {
+		return o.lostEvidence(d, finding)
+	}
+	if finding.Reason == infrav1.EvidenceMissingReason {
+		finding.Reason = infrav1.AttachingPortReason
+	}
+	d.attached = sayFinding(finding)
+	if onServer {
+		d.resolved = sayFinding(finding)
+		d.attached = sayFalse(infrav1.NotStartedReason, finding.Message)
+	} else if d.resolved.status == "" {
+		d.resolved = sayTrue(infrav1.ResolvedReason)
+	}
+	d.pace = paceOf(d.resolved)
+	return d
+}
+
+// lostEvidence is for a running tenant whose proof cannot be renewed. What cannot be read takes nothing back; what is read and
+// contradicts does.
+func (o *observation) lostEvidence(d decision, finding vpc.Finding) decision {
+	d.resolved = sayTrue(infrav1.ResolvedReason)
+	if o.resolved.Answer != vpc.Yes {
+		d.resolved = sayFinding(o.resolved)
+	}
+	d.pace = paceTransition
+	if finding.Answer == vpc.Unknown {
+		d.keep = true
+		d.attached = sayUnknown(infrav1.EvidenceMissingReason, finding.Message)
+		return d
+	}
+	d.attached = sayFalse(infrav1.EvidenceMissingReason, finding.Message)
+	stale := o.attachment.Status.ValidUntil != nil && !o.now.Before(o.attachment.Status.ValidUntil.Time)
+	d.powerOff = o.fabric.Object.Spec.OnIsolationLost == infrav1.IsolationLostPowerOff &&
+		(finding.Reason == infrav1.ForeignVPCReason || stale)
+	return d
+}
+
+// declareAttached verifies once more after the writes. A proof that is only renewed does not hang on MAAS: no answer changes
+// nothing.
+func (o *observation) declareAttached(d decision, running bool) decision {
+	if !o.claim.asked {
+		d.needsClaim = true
+		d.attached = sayFalse(infrav1.AttachingPortReason, "confirming the claim once more")
+		return d
+	}
+	if !o.confirmed() && !running {
+		d.attached, d.pace = sayFinding(o.claim.finding), paceOf(d.authorized)
+		return d
+	}
+	d.proven, d.pace = infrav1.AttachmentStateAttached, paceSteady
+	d.attached = sayTrue(infrav1.AttachedReason)
+	return d
+}

@@ -1,0 +1,197 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dpuattachment takes a server's DPU ports into a tenant's VPC and out of it again, and proves both.
+//
+// A pass observes MAAS, DPF and the DPU cluster, plans one write at most, makes it, and reports. What was read is the truth;
+// the object remembers only what nobody else can tell: that something was written, and what the Node was like before.
+package dpuattachment
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	kerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/cluster-api/util/finalizers"
+	"sigs.k8s.io/cluster-api/util/patch"
+	"sigs.k8s.io/cluster-api/util/paused"
+	"sigs.k8s.io/cluster-api/util/predicates"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt"
+)
+
+const (
+	// DefaultPollInterval is how often DPF is asked about what is under way.
+	DefaultPollInterval = 5 * time.Second
+	// refusedIntervals is how many poll intervals pass before what only people can change is looked at again.
+	refusedIntervals = 6
+	// proofsPerMaxAge is how often a proof is renewed within its greatest age.
+	proofsPerMaxAge = 3
+	// nextPass follows at once.
+	nextPass = time.Millisecond
+	// passTimeout bounds everything one pass asks of others.
+	passTimeout = 45 * time.Second
+)
+
+// Reconciler reconciles DPUAttachments.
+type Reconciler struct {
+	// Client reads from the cache and writes to the management cluster.
+	Client client.Client
+	// APIReader reads the objects that stand behind a claim uncached: what they say is evidence.
+	APIReader client.Reader
+	Fabrics   scope.Fabrics
+	Recorder  events.EventRecorder
+	Clock     clock.Clock
+	// Installation tells this management cluster from others that share a DPF control plane.
+	Installation string
+	// WatchFilterValue limits the objects to those with that label cluster.x-k8s.io/watch-filter; empty means all.
+	WatchFilterValue string
+	// PollInterval is how often DPF is asked about what is under way; zero means DefaultPollInterval.
+	PollInterval time.Duration
+	// Sources of further requests, for example watches on DPF and DPU clusters, besides polling.
+	Sources []source.Source
+
+	labelPlaces *dpfzt.LabelPlaces
+}
+
+// SetupWithManager registers the controller.
+func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, options controller.Options) error {
+	r.setDefaults()
+	log := ctrl.LoggerFrom(ctx).WithValues("controller", "dpuattachment")
+	// A pass writes the times of its proofs: without this it would cause the next pass.
+	asked := predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}, predicate.LabelChangedPredicate{})
+	b := ctrl.NewControllerManagedBy(mgr).
+		For(&infrav1.DPUAttachment{}, builder.WithPredicates(asked)).
+		Named("dpuattachment").
+		WithOptions(options).
+		WithEventFilter(predicates.ResourceHasFilterLabel(mgr.GetScheme(), log, r.WatchFilterValue)).
+		Watches(&infrav1.TenantVPC{}, handler.EnqueueRequestsFromMapFunc(r.fromTenantVPC)).
+		Watches(&infrav1.DPUFabric{}, handler.EnqueueRequestsFromMapFunc(r.fromFabric), builder.WithPredicates(predicate.GenerationChangedPredicate{}))
+	for _, s := range r.Sources {
+		b = b.WatchesRawSource(s)
+	}
+	if err := b.Complete(r); err != nil {
+		return fmt.Errorf("set up the controller of DPUAttachments: %w", err)
+	}
+	return nil
+}
+
+func (r *Reconciler) setDefaults() {
+	if r.PollInterval == 0 {
+		r.PollInterval = DefaultPollInterval
+	}
+	if r.labelPlaces == nil {
+		r.labelPlaces = dpfzt.NewLabelPlaces(r.Clock)
+	}
+}
+
+// fromTenantVPC asks again for the attachments that may wait for the TenantVPC; steady ones are left alone.
+func (r *Reconciler) fromTenantVPC(ctx context.Context, tenant client.Object) []reconcile.Request {
+	return r.requests(ctx, func(a *infrav1.DPUAttachment) bool {
+		return a.Spec.VPCName == tenant.GetName() && a.Status.State == ""
+	}, client.InNamespace(tenant.GetNamespace()))
+}
+
+// fromFabric asks again for all attachments of a fabric whose spec changed.
+func (r *Reconciler) fromFabric(ctx context.Context, object client.Object) []reconcile.Request {
+	fabric, ok := object.(*infrav1.DPUFabric)
+	if !ok {
+		return nil
+	}
+	sources := map[string]bool{}
+	for _, s := range fabric.Spec.ClaimSources {
+		sources[s.Name] = true
+	}
+	return r.requests(ctx, func(a *infrav1.DPUAttachment) bool {
+		return sources[a.Spec.Server.Source] || a.Status.FabricName == fabric.Name
+	})
+}
+
+func (r *Reconciler) requests(ctx context.Context, wanted func(*infrav1.DPUAttachment) bool, options ...client.ListOption) []reconcile.Request {
+	list := &infrav1.DPUAttachmentList{}
+	if err := r.Client.List(ctx, list, options...); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Unable to list DPUAttachments")
+		return nil
+	}
+	var requests []reconcile.Request
+	for i := range list.Items {
+		if wanted(&list.Items[i]) {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+		}
+	}
+	return requests
+}
+
+// Reconcile makes one pass.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, reterr error) {
+	ctx, cancel := context.WithTimeout(ctx, passTimeout)
+	defer cancel()
+	attachment := &infrav1.DPUAttachment{}
+	if err := r.Client.Get(ctx, req.NamespacedName, attachment); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if added, err := finalizers.EnsureFinalizer(ctx, r.Client, attachment, infrav1.DPUAttachmentFinalizer); err != nil || added {
+		return ctrl.Result{RequeueAfter: nextPass}, err
+	}
+	isPaused, requeue, err := paused.EnsurePausedCondition(ctx, r.Client, nil, attachment)
+	switch {
+	case err != nil, isPaused:
+		return ctrl.Result{}, err
+	case requeue:
+		return ctrl.Result{RequeueAfter: nextPass}, nil
+	case !controllerutil.ContainsFinalizer(attachment, infrav1.DPUAttachmentFinalizer):
+		// Deleted before anything was done, or done with.
+		return ctrl.Result{}, nil
+	}
+	return r.pass(ctx, attachment)
+}
+
+func (r *Reconciler) pass(ctx context.Context, attachment *infrav1.DPUAttachment) (_ ctrl.Result, reterr error) {
+	seen, err := r.observe(ctx, attachment)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	decided := decide(seen)
+	if decided.needsClaim {
+		r.observeClaim(ctx, seen)
+		decided = decide(seen)
+	}
+	// The memory is stored before the write it remembers.
+	switch err := r.storeMemory(ctx, attachment, decided.memory); {
+	case apierrors.IsConflict(err):
+		return ctrl.Result{RequeueAfter: r.PollInterval}, nil
+	case err != nil:
+		return ctrl.Result{}, err
+	}
+	helper, err := patch.NewHelper(attachment, r.Client)
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("prepare to report on DPUAttachment %s/%s: %w", attachment.Namespace, attachment.Name, err)
+	}
+	defer func() {
+		if err := helper.Patch(ctx, attachment, patch.WithOwnedConditions{Conditions: ownedConditions}); err != nil {
+			reterr = kerrors.NewAggregate([]error{reterr, client.IgnoreNotFound(err)})
+		}
+	}()
+	result, err := r.act(ctx, seen, &decided)
+	report(seen, decided)
+	r.announce(seen, decided)
+	if decided.finalize {
+		controllerutil.RemoveFinalizer(attachment, infrav1.DPUAttachmentFinalizer)
+	}
+	return result, err
+}
