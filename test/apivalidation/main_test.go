@@ -33,6 +33,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/webhooks"
@@ -140,16 +141,19 @@ func shippedObjects(paths ...string) ([]*unstructured.Unstructured, []*admission
 			return nil, nil, fmt.Errorf("build %s: %w", path, err)
 		}
 		for _, resource := range built.Resources() {
-			content, err := resource.Map()
+			content, err := resource.AsYAML()
 			if err != nil {
 				return nil, nil, err
 			}
-			object := &unstructured.Unstructured{Object: content}
+			object := &unstructured.Unstructured{}
+			if err := yaml.Unmarshal(content, &object.Object); err != nil {
+				return nil, nil, err
+			}
 			switch object.GetKind() {
 			case "CustomResourceDefinition", "Certificate", "Issuer":
 			case "ValidatingWebhookConfiguration":
 				hook := &admissionregistrationv1.ValidatingWebhookConfiguration{}
-				if err := runtime.DefaultUnstructuredConverter.FromUnstructured(content, hook); err != nil {
+				if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, hook); err != nil {
 					return nil, nil, err
 				}
 				hooks = append(hooks, hook)
@@ -220,4 +224,8 @@ func remove(ctx context.Context, object client.Object) error {
 		err := admin.Get(ctx, client.ObjectKeyFromObject(object), object)
 		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
 	})
+}
+
+func objectMeta(namespace, name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: namespace, Name: name}
 }
