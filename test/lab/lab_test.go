@@ -79,6 +79,31 @@ func TestLab(t *testing.T) {
 	})
 }
 
+func TestTheEndOfTheContextStopsTheLab(t *testing.T) {
+	g := NewWithT(t)
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	l, err := lab.Start(ctx, lab.Options{Dir: t.TempDir()})
+	g.Expect(err).NotTo(HaveOccurred())
+	t.Cleanup(func() { g.Expect(l.Stop(context.WithoutCancel(ctx))).To(Succeed()) })
+	processes := l.Processes()
+	g.Expect(processes).To(HaveLen(3))
+	interrupt()
+	g.Eventually(l.Processes, 30*time.Second, 50*time.Millisecond).Should(BeEmpty())
+	_, err = l.Supervisor().Start(context.WithoutCancel(ctx), proc.Spec{Name: "late", Path: "/bin/true"})
+	g.Expect(err).To(MatchError(proc.ErrStopping))
+}
+
+func TestStartInterruptedLeavesNothing(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := lab.Start(ctx, lab.Options{Dir: dir})
+	g.Expect(err).To(HaveOccurred())
+	g.Expect(proc.Living(dir)).To(BeEmpty())
+}
+
 func testIsolation(ctx context.Context, t *testing.T, l *lab.Lab) {
 	g := NewWithT(t)
 	here := kubernetes.NewForConfigOrDie(l.DPFManagement())

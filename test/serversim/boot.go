@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -57,7 +58,7 @@ func (r *Rack) boot(ctx context.Context, s *server, userData []byte) {
 	case ctx.Err() != nil && err != nil:
 		boot.Reason = "interrupted: the server lost its power, was wiped, or booted anew"
 	case err != nil:
-		boot.Reason = err.Error()
+		boot.Reason = strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
 	r.record(boot)
 }

@@ -144,23 +144,7 @@ func TestCluster(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(func() { g.Expect(l.Stop(context.WithoutCancel(ctx))).To(Succeed()) })
 
-	network := &fabric{unplugged: map[string]bool{}}
-	rack := serversim.New(serversim.Options{
-		Supervisor: l.Supervisor(), Bin: l.Bin(), Dir: filepath.Join(l.Dir(), "disks"), Fabric: network, Log: testr.New(t),
-	})
-	for n := range 4 {
-		g.Expect(rack.AddServer(serversim.Server{
-			SystemID: fmt.Sprintf("srv%02d", n+1), Hostname: fmt.Sprintf("node-%02d", n+1),
-			TenantPorts: []serversim.Port{{Interface: "enp1s0f0np0", MAC: mac(n + 1)}}, ProvisioningAddress: netip.MustParseAddr("192.0.2.9"),
-		})).To(Succeed())
-	}
-	running := make(chan error, 1)
-	go func() { running <- rack.Run(ctx) }()
-	t.Cleanup(func() {
-		g.Expect(rack.Stop(context.WithoutCancel(ctx))).To(Succeed())
-		g.Expect(<-running).To(Succeed())
-	})
-
+	network, rack := startRack(ctx, t, l)
 	scheme := runtime.NewScheme()
 	g.Expect(clusterv1.AddToScheme(scheme)).To(Succeed())
 	g.Expect(corev1.AddToScheme(scheme)).To(Succeed())
@@ -190,7 +174,44 @@ func TestCluster(t *testing.T) {
 		t.Logf("%-40s %d MB", process.Name(), process.RSS()>>20)
 	}
 
-	workload := workloadClients(ctx, g, c)
+	testNodes(ctx, t, l, c, network, rack)
+
+	deleting := time.Now()
+	g.Expect(c.Delete(ctx, cluster)).To(Succeed())
+	eventually(func(g Gomega) {
+		g.Expect(apierrors.IsNotFound(c.Get(ctx, client.ObjectKeyFromObject(cluster), cluster))).To(BeTrue())
+	})
+	t.Logf("deleted after %s", time.Since(deleting).Round(100*time.Millisecond))
+	g.Eventually(func() []string { return workloadProcesses(l) }, 20*time.Second, poll).Should(BeEmpty())
+}
+
+// startRack puts four servers with a tenant port each into a running rack.
+func startRack(ctx context.Context, t *testing.T, l *lab.Lab) (*fabric, *serversim.Rack) {
+	t.Helper()
+	g := NewWithT(t)
+	network := &fabric{unplugged: map[string]bool{}}
+	rack := serversim.New(serversim.Options{
+		Supervisor: l.Supervisor(), Bin: l.Bin(), Dir: filepath.Join(l.Dir(), "disks"), Fabric: network, Log: testr.New(t),
+	})
+	for n := range 4 {
+		g.Expect(rack.AddServer(serversim.Server{
+			SystemID: fmt.Sprintf("srv%02d", n+1), Hostname: fmt.Sprintf("node-%02d", n+1),
+			TenantPorts: []serversim.Port{{Interface: "enp1s0f0np0", MAC: mac(n + 1)}}, ProvisioningAddress: netip.MustParseAddr("192.0.2.9"),
+		})).To(Succeed())
+	}
+	running := make(chan error, 1)
+	go func() { running <- rack.Run(ctx) }()
+	t.Cleanup(func() {
+		g.Expect(rack.Stop(context.WithoutCancel(ctx))).To(Succeed())
+		g.Expect(<-running).To(Succeed())
+	})
+	return network, rack
+}
+
+// testNodes looks at the nodes of the running cluster and pulls a cable and a plug.
+func testNodes(ctx context.Context, t *testing.T, l *lab.Lab, c client.Client, network *fabric, rack *serversim.Rack) {
+	t.Helper()
+	workload := workloadClients(ctx, NewWithT(t), c)
 	t.Run("nodes have their tenant addresses", func(t *testing.T) {
 		g := NewWithT(t)
 		nodes, err := workload.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
@@ -219,14 +240,6 @@ func TestCluster(t *testing.T) {
 		rack.PowerChanged("srv01", true)
 		g.Eventually(readiness(ctx, workload, "node-01"), 60*time.Second, poll).Should(Equal(corev1.ConditionTrue))
 	})
-
-	deleting := time.Now()
-	g.Expect(c.Delete(ctx, cluster)).To(Succeed())
-	eventually(func(g Gomega) {
-		g.Expect(apierrors.IsNotFound(c.Get(ctx, client.ObjectKeyFromObject(cluster), cluster))).To(BeTrue())
-	})
-	t.Logf("deleted after %s", time.Since(deleting).Round(100*time.Millisecond))
-	g.Eventually(func() []string { return workloadProcesses(l) }, 20*time.Second, poll).Should(BeEmpty())
 }
 
 func mac(n int) string { return fmt.Sprintf("02:00:00:00:00:%02x", n) }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	. "github.com/onsi/gomega"
 )
 
@@ -76,6 +77,23 @@ func TestStartReportsAnEarlyExitWithTheLog(t *testing.T) {
 	g.Expect(err).To(MatchError(And(ContainSubstring("the reason"), ContainSubstring("exit status 3"))))
 	g.Expect(errors.Is(err, ErrAddressInUse)).To(BeFalse())
 	g.Expect(time.Since(started)).To(BeNumerically("<", soon), "it must not wait for the time-out")
+}
+
+func TestAnUnexpectedEndIsSaid(t *testing.T) {
+	g := NewWithT(t)
+	said := make(chan string, 1)
+	log := funcr.New(func(_, text string) { said <- text }, funcr.Options{})
+	supervisor, err := NewSupervisor(t.TempDir(), log)
+	g.Expect(err).NotTo(HaveOccurred())
+	t.Cleanup(func() { _ = supervisor.Stop(context.Background()) })
+	_, err = supervisor.Start(t.Context(), script("dies", "exit 4"))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Eventually(said, soon).Should(Receive(And(ContainSubstring("dies"), ContainSubstring("exit status 4"))))
+
+	stopped, err := supervisor.Start(t.Context(), script("stopped", "exec sleep 300"))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(stopped.Stop(t.Context())).To(Succeed())
+	g.Consistently(said, 5*often, often).ShouldNot(Receive(), "a wanted end is no news")
 }
 
 func TestStartTellsAPortCollision(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -84,6 +85,8 @@ type Process struct {
 	pidFile string
 	done    chan struct{}
 	waitErr error // set before done is closed
+	// asked is set once somebody wants it to end: an end before that is news.
+	asked atomic.Bool
 }
 
 // Name returns the Spec's name.
@@ -164,6 +167,7 @@ func (p *Process) Kill(ctx context.Context) error {
 
 // signal reaches the whole group. ESRCH means that it ended meanwhile.
 func (p *Process) signal(sig syscall.Signal) error {
+	p.asked.Store(true)
 	if err := syscall.Kill(-p.PID(), sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("sending %s to %s (pid %d): %w", sig, p.Name(), p.PID(), err)
 	}

@@ -133,6 +133,9 @@ func (s *Supervisor) launch(spec Spec) (*Process, error) {
 // reap waits for the child's end and forgets its record.
 func (s *Supervisor) reap(p *Process) {
 	p.waitErr = p.cmd.Wait()
+	if !p.asked.Load() {
+		s.log.Info("a process has ended by itself", "process", p.Name(), "how", p.cmd.ProcessState.String(), "log", p.logFile)
+	}
 	if p.pidFile != "" {
 		if err := os.Remove(p.pidFile); err != nil && !errors.Is(err, os.ErrNotExist) {
 			s.log.Error(err, "removing the process record", "process", p.Name())
