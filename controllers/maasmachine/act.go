@@ -1,0 +1,196 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package maasmachine
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	corev1 "k8s.io/api/core/v1"
+
+	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/metrics"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
+)
+
+var errNotConfirmed = errors.New("the claim is not confirmed")
+
+// act carries a step out. It returns the step as it turned out: other words and another pace if something was refused. Its
+// errors are the management cluster's API server's.
+func (p *pass) act(ctx context.Context, step Step) (Step, error) {
+	action, ok := p.actions()[step.Action]
+	if !ok {
+		return step, nil
+	}
+	turned, err := action(ctx, step)
+	result := metrics.ResultDone
+	switch {
+	case err != nil:
+		result = metrics.ResultUnknown
+	case turned.Action == ActionWait:
+		result = metrics.ResultRefused
+	}
+	metrics.MachineTransition(string(step.Action), result)
+	return turned, err
+}
+
+func (p *pass) actions() map[Action]func(context.Context, Step) (Step, error) {
+	return map[Action]func(context.Context, Step) (Step, error){
+		ActionInitialize:       p.initialize,
+		ActionStoreClaim:       p.storeClaim,
+		ActionAllocate:         p.allocate,
+		ActionRecordServer:     p.recordServer,
+		ActionReleaseSurplus:   p.releaseSurplus,
+		ActionAnnotate:         p.annotate,
+		ActionAttach:           p.attach,
+		ActionDeploy:           p.deploy,
+		ActionProvision:        p.provision,
+		ActionAvoid:            p.avoid,
+		ActionForget:           p.forget,
+		ActionDetach:           p.detach,
+		ActionPowerOff:         p.powerOff,
+		ActionHold:             p.hold,
+		ActionRelease:          p.release,
+		ActionRecordRelease:    p.recordRelease,
+		ActionDeleteAttachment: p.deleteAttachment,
+		ActionDropFinalizer:    p.dropFinalizer,
+	}
+}
+
+// persistStatus stores a change of the status before the pass goes on, against the version the decision was made on: a stale
+// cache ends in a conflict instead of a second effect.
+func (p *pass) persistStatus(ctx context.Context, change func(*infrav1.MaasMachineStatus)) error {
+	base := p.machine.DeepCopy()
+	change(&p.machine.Status)
+	if err := p.r.Client.Status().Patch(ctx, p.machine, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("store the status of MaasMachine: %w", err)
+	}
+	return p.renewPatcher()
+}
+
+func (p *pass) persist(ctx context.Context, change func(*infrav1.MaasMachine)) error {
+	base := p.machine.DeepCopy()
+	change(p.machine)
+	if err := p.r.Client.Patch(ctx, p.machine, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("store MaasMachine: %w", err)
+	}
+	return p.renewPatcher()
+}
+
+// initialize makes the status ours. Where it was lost while there was a claim, an allocation may have been lost with it.
+func (p *pass) initialize(ctx context.Context, step Step) (Step, error) {
+	if p.machine.Spec.Claim != nil && serverOf(p.machine) == "" {
+		now := p.now()
+		if err := p.persistStatus(ctx, func(s *infrav1.MaasMachineStatus) { s.LastAllocateTime = &now }); err != nil {
+			return step, err
+		}
+	}
+	return step, nil
+}
+
+func (p *pass) now() metav1.Time { return metav1.NewTime(p.r.Clock.Now()) }
+
+func (p *pass) storeClaim(ctx context.Context, step Step) (Step, error) {
+	token, err := maas.NewToken(rand.Reader, p.machine.Namespace, p.machine.Name)
+	if err != nil {
+		return step, err
+	}
+	return step, p.persist(ctx, func(m *infrav1.MaasMachine) {
+		m.Spec.Claim = &infrav1.MachineClaim{Token: token, IdentityName: p.identity.Object.Name, Source: p.identity.Object.Spec.Source}
+	})
+}
+
+func (p *pass) recordServer(ctx context.Context, step Step) (Step, error) {
+	if err := p.persistStatus(ctx, func(s *infrav1.MaasMachineStatus) {
+		s.SystemID, s.LastAllocateTime = step.SystemID, nil
+	}); err != nil {
+		return step, err
+	}
+	p.event(corev1.EventTypeNormal, infrav1.ClaimedReason, "Allocate", "MAAS holds server %s for this machine", step.SystemID)
+	return step, nil
+}
+
+func (p *pass) provision(ctx context.Context, step Step) (Step, error) {
+	id := p.o.SystemID
+	if p.machine.Spec.ProviderID == "" {
+		if err := p.persist(ctx, func(m *infrav1.MaasMachine) { m.Spec.ProviderID = ProviderID(id) }); err != nil {
+			return step, err
+		}
+	}
+	if err := p.persistStatus(ctx, func(s *infrav1.MaasMachineStatus) {
+		s.SystemID = id
+		s.Initialization.Provisioned = ptr.To(true)
+		p.describe(s)
+	}); err != nil {
+		return step, err
+	}
+	p.o.Provisioned = true
+	p.event(corev1.EventTypeNormal, infrav1.DeployedReason, "Provision", "Server %s is deployed", id)
+	return step, nil
+}
+
+// ProviderID is the provider ID of a server.
+func ProviderID(systemID string) string { return "maas:///" + systemID }
+
+func (p *pass) avoid(ctx context.Context, step Step) (Step, error) {
+	if err := p.persistStatus(ctx, func(s *infrav1.MaasMachineStatus) {
+		s.AvoidedServers = append(s.AvoidedServers, infrav1.AvoidedServer{SystemID: p.o.SystemID, Reason: step.Reason, Since: p.now()})
+	}); err != nil {
+		return step, err
+	}
+	p.event(corev1.EventTypeWarning, step.Reason, "Avoid", "Server %s is given back and not tried again: %s", p.o.SystemID, step.Reason)
+	return step, nil
+}
+
+// forget makes room for another server; the avoided ones are remembered.
+func (p *pass) forget(ctx context.Context, step Step) (Step, error) {
+	p.r.memory.forget(p.machine.UID)
+	return step, p.persistStatus(ctx, func(s *infrav1.MaasMachineStatus) {
+		s.SystemID, s.Hostname, s.FailureDomain, s.AttachmentName = "", "", "", ""
+		s.Addresses, s.LastAllocateTime, s.DeployStartTime, s.Release = nil, nil, nil, nil
+	})
+}
+
+func (p *pass) recordRelease(ctx context.Context, step Step) (Step, error) {
+	return step, p.storeRelease(ctx, p.erase())
+}
+
+func (p *pass) storeRelease(ctx context.Context, erase infrav1.ReleaseErase) error {
+	return p.persistStatus(ctx, func(s *infrav1.MaasMachineStatus) {
+		s.Release = &infrav1.MachineReleaseStatus{SystemID: p.o.SystemID, Erase: erase, AcceptedAt: p.now()}
+	})
+}
+
+func (p *pass) dropFinalizer(ctx context.Context, step Step) (Step, error) {
+	if step.Reason == infrav1.AbandonedReason {
+		p.event(corev1.EventTypeWarning, infrav1.AbandonedReason, "Abandon", "Server %s stays allocated and held: %s", p.o.SystemID, p.machine.Spec.Override.Reason)
+	} else if p.o.SystemID != "" {
+		p.sayReleased()
+	}
+	if err := p.persist(ctx, func(m *infrav1.MaasMachine) {
+		controllerutil.RemoveFinalizer(m, infrav1.MaasMachineFinalizer)
+	}); client.IgnoreNotFound(err) != nil {
+		return step, err
+	}
+	p.gone = true
+	p.r.memory.forget(p.machine.UID)
+	return step, nil
+}
+
+// sayReleased tells a server we gave back from one that was lost.
+func (p *pass) sayReleased() {
+	m := p.o.Server.Machine
+	if p.o.ReleaseRecorded || m.Status.Free() && m.SystemID != "" && m.Owner == "" {
+		p.event(corev1.EventTypeNormal, infrav1.ReleasedReason, "Release", "Server %s is released", p.o.SystemID)
+		return
+	}
+	p.event(corev1.EventTypeWarning, infrav1.ServerLostReason, "Release", "Server %s was no longer ours and was not touched: %s", p.o.SystemID, p.o.Server.Why)
+}

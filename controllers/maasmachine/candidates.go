@@ -1,0 +1,188 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package maasmachine
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
+)
+
+const (
+	// sampleSize is how many eligible servers are offered to MAAS, which takes one: enough to find a free one, and few
+	// enough that machines that ask at once do not all ask for the same.
+	sampleSize = 64
+	// deviceChecks is how many servers without ports are looked into in one pass.
+	deviceChecks = 8
+)
+
+// constraints are what MAAS is asked for, without system IDs.
+func (p *pass) constraints() maas.Constraints {
+	spec := &p.machine.Spec
+	identity := p.identity.Object.Spec
+	constraints := maas.Constraints{
+		Zone: p.owner.Spec.FailureDomain, Pool: spec.ResourcePool,
+		Tags: spec.Tags, NotTags: spec.NotTags, Architecture: spec.Architecture,
+		MinCPU: int(ptr.Deref(spec.MinCPU, 0)), MinMemoryMiB: int(ptr.Deref(spec.MinMemory, 0)), MinDiskGB: int(ptr.Deref(spec.MinDiskSize, 0)),
+	}
+	if constraints.Zone == "" {
+		constraints.Zones = identity.AllowedZones
+		if zones := p.maasCluster.Spec.FailureDomains; len(zones) > 0 {
+			constraints.Zones = zones
+			if len(identity.AllowedZones) > 0 {
+				constraints.Zones = intersect(identity.AllowedZones, zones)
+			}
+		}
+	}
+	if constraints.Pool == "" {
+		constraints.Pools = identity.AllowedPools
+	}
+	return constraints
+}
+
+// choose adds the servers that may be taken to the constraints. It returns no system IDs, and no error, where the fabric does
+// not say which servers are eligible: then the fabric wing refuses what does not fit, which costs a try.
+func (p *pass) choose(ctx context.Context, constraints maas.Constraints) (maas.Constraints, error) {
+	avoided := make([]string, 0, len(p.machine.Status.AvoidedServers))
+	for _, server := range p.machine.Status.AvoidedServers {
+		avoided = append(avoided, server.SystemID)
+	}
+	if len(p.machine.Spec.Ports) == 0 {
+		return p.choosePlain(ctx, constraints, avoided)
+	}
+	known, err := p.servers(ctx)
+	if err != nil {
+		return constraints, err
+	}
+	if known == nil {
+		constraints.NotSystemIDs = avoided
+		return constraints, nil
+	}
+	var eligible []string
+	for i := range known {
+		if p.fits(&known[i]) && !slices.Contains(avoided, known[i].Spec.SystemID) {
+			eligible = append(eligible, known[i].Spec.SystemID)
+		}
+	}
+	if len(eligible) == 0 {
+		return constraints, &maas.NoMatchError{Message: fmt.Sprintf("none of the fabric's %d servers is eligible", len(known))}
+	}
+	constraints.SystemIDs = sample(eligible)
+	return constraints, nil
+}
+
+func sample(ids []string) []string {
+	rand.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+	return ids[:min(len(ids), sampleSize)]
+}
+
+// servers returns the DPUServers of our source; nil if this wing may not read them.
+func (p *pass) servers(ctx context.Context) ([]infrav1.DPUServer, error) {
+	if problem := p.connectFabric(ctx); problem != nil {
+		return nil, &fabricError{*problem}
+	}
+	list := &infrav1.DPUServerList{}
+	err := p.fabric.Client.List(ctx, list)
+	if apierrors.IsForbidden(err) || meta.IsNoMatchError(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &fabricError{*fabricProblem(err)}
+	}
+	source := p.identity.Object.Spec.Source
+	ours := slices.DeleteFunc(list.Items, func(s infrav1.DPUServer) bool { return s.Spec.Source != source })
+	if ours == nil {
+		ours = []infrav1.DPUServer{}
+	}
+	return ours, nil
+}
+
+// fits reports whether the fabric calls a server eligible and its DPUs can have the ports asked for. Selectors are matched by
+// the fabric wing, which knows the labels.
+func (p *pass) fits(server *infrav1.DPUServer) bool {
+	if server.Status.Eligibility != infrav1.Eligible || server.Status.Holder != nil || !server.DeletionTimestamp.IsZero() {
+		return false
+	}
+	for _, port := range p.machine.Spec.Ports {
+		wanted := ptr.Deref(port.PF, 0)
+		if !slices.ContainsFunc(server.Status.DPUs, func(dpu infrav1.BoundDPU) bool {
+			return len(dpu.Ports) == 0 || slices.ContainsFunc(dpu.Ports, func(f infrav1.DPUServerPort) bool { return ptr.Deref(f.PF, 0) == wanted })
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// choosePlain offers free servers without DPUs: a DPU of a machine without ports would be guarded by nobody. A server with DPUs
+// is offered only where the fabric says that none of them is on a VPC.
+func (p *pass) choosePlain(ctx context.Context, constraints maas.Constraints, avoided []string) (maas.Constraints, error) {
+	free, err := p.identity.MAAS.MachinesMatching(ctx, constraints, maas.StatusReady)
+	if err != nil {
+		return constraints, err
+	}
+	rand.Shuffle(len(free), func(i, j int) { free[i], free[j] = free[j], free[i] })
+	var plain []string
+	checks := 0
+	for i := range free {
+		m := &free[i]
+		if m.IsDPU || m.Locked || slices.Contains(avoided, m.SystemID) {
+			continue
+		}
+		has, known := p.r.memory.dpus(p.identity.Object.UID, m.SystemID, p.r.Clock.Now())
+		if !known {
+			if checks == deviceChecks {
+				continue
+			}
+			checks++
+			if has, err = p.lookForDPUs(ctx, m.SystemID); err != nil {
+				return constraints, err
+			}
+		}
+		if !has || p.provenFree(ctx, m.SystemID) {
+			plain = append(plain, m.SystemID)
+		}
+		if len(plain) > 0 && checks > 0 {
+			break // One is enough; what is known already costs nothing.
+		}
+	}
+	if len(plain) == 0 {
+		return constraints, &maas.NoMatchError{Message: "no free machine without DPUs"}
+	}
+	constraints.SystemIDs = plain[:min(len(plain), sampleSize)]
+	constraints.Zones, constraints.Pools = nil, nil // The list was made with them.
+	return constraints, nil
+}
+
+func (p *pass) lookForDPUs(ctx context.Context, systemID string) (bool, error) {
+	devices, err := p.identity.MAAS.Devices(ctx, systemID)
+	if err != nil {
+		return false, err
+	}
+	has := slices.ContainsFunc(devices, maas.Device.BlueField)
+	p.r.memory.setDPUs(p.identity.Object.UID, systemID, has, p.r.Clock.Now())
+	return has, nil
+}
+
+// provenFree reports whether the fabric says that the server's DPUs are on no VPC.
+func (p *pass) provenFree(ctx context.Context, systemID string) bool {
+	source := p.identity.Object.Spec.Source
+	if source == "" || p.connectFabric(ctx) != nil {
+		return false
+	}
+	server := &infrav1.DPUServer{}
+	if err := p.fabric.Client.Get(ctx, client.ObjectKey{Name: infrav1.DPUServerName(source, systemID)}, server); err != nil {
+		return false
+	}
+	return server.Status.Eligibility == infrav1.Eligible && server.Status.Holder == nil
+}

@@ -1,0 +1,84 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package maasmachine
+
+import (
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// devicesMaxAge is for how long a server's devices are believed: they change only when it is commissioned again.
+const devicesMaxAge = time.Hour
+
+// memory holds what may be lost: it spares MAAS repeated questions and orders, and no invariant rests on it.
+type memory struct {
+	mu       sync.Mutex
+	machines map[types.UID]sent
+	devices  map[deviceKey]deviceMemo
+}
+
+// sent are orders to MAAS whose effect may still appear, and whether MAAS was searched for the machine's server while none was
+// open.
+type sent struct {
+	powerOffUntil, releaseUntil time.Time
+	searched                    bool
+}
+
+type deviceKey struct {
+	identity types.UID
+	systemID string
+}
+
+type deviceMemo struct {
+	has bool
+	at  time.Time
+}
+
+func newMemory() *memory {
+	return &memory{machines: map[types.UID]sent{}, devices: map[deviceKey]deviceMemo{}}
+}
+
+func (m *memory) get(uid types.UID) (powerOffUntil, releaseUntil time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.machines[uid].powerOffUntil, m.machines[uid].releaseUntil
+}
+
+func (m *memory) searched(uid types.UID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.machines[uid].searched
+}
+
+func (m *memory) update(uid types.UID, change func(*sent)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	entry := m.machines[uid]
+	change(&entry)
+	m.machines[uid] = entry
+}
+
+func (m *memory) forget(uid types.UID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.machines, uid)
+}
+
+func (m *memory) dpus(identity types.UID, systemID string, now time.Time) (has, known bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	memo, ok := m.devices[deviceKey{identity, systemID}]
+	if !ok || now.Sub(memo.at) > devicesMaxAge {
+		return false, false
+	}
+	return memo.has, true
+}
+
+func (m *memory) setDPUs(identity types.UID, systemID string, has bool, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.devices[deviceKey{identity, systemID}] = deviceMemo{has: has, at: now}
+}

@@ -1,0 +1,154 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package maasmachine
+
+import (
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
+)
+
+// Action is the one thing a pass does.
+type Action string
+
+// The actions. Those of the first group change nothing outside the status.
+const (
+	ActionWait       Action = "Wait"
+	ActionInitialize Action = "Initialize"
+
+	ActionStoreClaim       Action = "StoreClaim"
+	ActionAllocate         Action = "Allocate"
+	ActionRecordServer     Action = "RecordServer"
+	ActionReleaseSurplus   Action = "ReleaseSurplus"
+	ActionAnnotate         Action = "Annotate"
+	ActionAttach           Action = "Attach"
+	ActionDeploy           Action = "Deploy"
+	ActionProvision        Action = "Provision"
+	ActionAvoid            Action = "Avoid"
+	ActionForget           Action = "Forget"
+	ActionDetach           Action = "Detach"
+	ActionPowerOff         Action = "PowerOff"
+	ActionHold             Action = "Hold"
+	ActionRelease          Action = "Release"
+	ActionRecordRelease    Action = "RecordRelease"
+	ActionDeleteAttachment Action = "DeleteAttachment"
+	ActionDropFinalizer    Action = "DropFinalizer"
+)
+
+// Pace is when to look again, unless something wakes us before.
+type Pace string
+
+// The paces; see Reconciler.after for their lengths.
+const (
+	// PaceNow goes on at once: the step left something to do.
+	PaceNow Pace = "Now"
+	// PaceSoon waits for a turn.
+	PaceSoon Pace = "Soon"
+	// PacePoll looks again after the poll interval: something is under way.
+	PacePoll Pace = "Poll"
+	// PaceScarce waits for somebody else to give something back.
+	PaceScarce Pace = "Scarce"
+	// PaceSteady looks whether all is still well.
+	PaceSteady Pace = "Steady"
+	// PaceRare waits for people to change something.
+	PaceRare Pace = "Rare"
+	// PaceNever waits for an event.
+	PaceNever Pace = "Never"
+)
+
+// Step is a decision: what to do, what to say, and when to look again.
+type Step struct {
+	Action Action
+	Pace   Pace
+	// Say are conditions that differ from what the observation says by itself.
+	Say []Saying
+	// SystemID is the server meant, where it is not the observed one.
+	SystemID string
+	// Erase says that a release erases.
+	Erase bool
+	// Reason is why, for ActionAvoid and ActionHold.
+	Reason string
+}
+
+// Saying is one condition.
+type Saying struct {
+	Type    string
+	Status  metav1.ConditionStatus
+	Reason  string
+	Message string
+}
+
+// decide is the whole policy. It is pure: what it needs is in the observation, what it wants in the step.
+func decide(o Observation) Step {
+	switch {
+	case o.Deleting:
+		return down(o)
+	case o.Claim.Present && !o.Claim.Fits:
+		return wait(PaceNever, saysNo(infrav1.ServerClaimedCondition, infrav1.TokenMismatchReason,
+			"the claim's token was made for another object: create the machine without spec.claim"))
+	case o.SystemID != "" && o.Avoided != "":
+		return retreat(o)
+	case o.Provisioned:
+		return steady(o)
+	}
+	return up(o)
+}
+
+func wait(pace Pace, say ...Saying) Step { return Step{Action: ActionWait, Pace: pace, Say: say} }
+
+func do(action Action, pace Pace, say ...Saying) Step {
+	return Step{Action: action, Pace: pace, Say: say}
+}
+
+func saysNo(condition, reason, message string) Saying {
+	return Saying{Type: condition, Status: metav1.ConditionFalse, Reason: reason, Message: message}
+}
+
+func saysUnknown(condition, reason, message string) Saying {
+	return Saying{Type: condition, Status: metav1.ConditionUnknown, Reason: reason, Message: message}
+}
+
+// unclear says that nobody knows whose the server is; nothing is changed.
+func unclear(o Observation) Step {
+	if o.Server.Problem != nil {
+		return wait(PacePoll, saysUnknown(infrav1.ServerClaimedCondition, o.Server.Problem.Reason, o.Server.Problem.Message))
+	}
+	return wait(PaceScarce, saysUnknown(infrav1.ServerClaimedCondition, infrav1.OwnershipUnclearReason,
+		fmt.Sprintf("server %s is not touched: %s", o.SystemID, o.Server.Why)))
+}
+
+// steady keeps a provisioned machine and touches nothing but what is missing.
+func steady(o Observation) Step {
+	if o.Identity.Unusable != nil {
+		return wait(PaceScarce, saysUnknown(infrav1.ServerClaimedCondition, o.Identity.Unusable.Reason, o.Identity.Unusable.Message))
+	}
+	switch o.Server.Held {
+	case maas.Unknown:
+		return unclear(o)
+	case maas.No:
+		return wait(PaceSteady, saysNo(infrav1.ServerClaimedCondition, infrav1.ServerLostReason,
+			fmt.Sprintf("server %s is no longer held under this claim and is not touched: %s", o.SystemID, o.Server.Why)))
+	}
+	if o.Server.Unannotated {
+		return do(ActionAnnotate, PaceNow)
+	}
+	if status := o.Server.Machine.Status; status != maas.StatusDeployed {
+		return wait(PaceSteady, saysNo(infrav1.DeployedCondition, infrav1.ServerStateUnexpectedReason,
+			fmt.Sprintf("server %s was deployed and MAAS says %s now; it is not touched", o.SystemID, status)))
+	}
+	if !o.Ports {
+		return wait(PaceSteady)
+	}
+	if o.Attachment.Exists == maas.No {
+		// A move leaves attachments behind; the fabric wing finds the ports attached and proves it anew.
+		return do(ActionAttach, PacePoll)
+	}
+	if o.Attachment.PowerOff && o.powerKnown() && o.Server.Machine.PowerState != maas.PowerOff && !pending(o.PowerOffUntil, o.Now) {
+		return do(ActionPowerOff, PacePoll)
+	}
+	return wait(PaceSteady)
+}

@@ -1,0 +1,215 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package maasmachine
+
+import (
+	"fmt"
+
+	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
+)
+
+func released(reason, message string) Saying {
+	return saysNo(infrav1.ReleasedCondition, reason, message)
+}
+
+// down gives the server back and lets the object go.
+func down(o Observation) Step {
+	gone := Step{Action: ActionDropFinalizer, Pace: PaceNever}
+	if !o.Claim.Present || !o.Claim.Fits {
+		// No claim was ever asked for under this object; a copied token is inert.
+		return gone
+	}
+	if !o.Intact {
+		return do(ActionInitialize, PaceNow)
+	}
+	if o.SystemID == "" && o.AllocateUntil.IsZero() {
+		// Every allocation was answered, with no.
+		return gone
+	}
+	if o.Identity.Unusable != nil {
+		return wait(PaceScarce, released(o.Identity.Unusable.Reason, o.Identity.Unusable.Message))
+	}
+	if o.SystemID == "" {
+		switch {
+		case o.Server.Held == maas.Yes:
+			return Step{Action: ActionRecordServer, Pace: PaceNow, SystemID: o.Server.Machine.SystemID}
+		case o.Server.Held == maas.Unknown:
+			return unclear(o)
+		case pending(o.AllocateUntil, o.Now):
+			return wait(PacePoll, released(infrav1.LookingForClaimReason,
+				"the answer to an allocation was lost: MAAS is searched for the server until it can no longer appear"))
+		}
+	}
+	if len(o.Server.Surplus) > 0 {
+		return Step{Action: ActionReleaseSurplus, Pace: PaceNow, SystemID: o.Server.Surplus[0]}
+	}
+	if o.Abandon {
+		return abandon(o)
+	}
+	if step, done := teardown(o); !done {
+		return step
+	}
+	return gone
+}
+
+// retreat gives back a server that is to be avoided, and then forgets it, so that another is tried.
+func retreat(o Observation) Step {
+	if o.Identity.Unusable != nil {
+		return wait(PaceScarce, saysUnknown(infrav1.ServerClaimedCondition, o.Identity.Unusable.Reason, o.Identity.Unusable.Message))
+	}
+	step, done := teardown(o)
+	if done {
+		return do(ActionForget, PaceNow)
+	}
+	return step
+}
+
+// teardown detaches, proves, powers off and releases; done when nothing of the claim is left on the server.
+func teardown(o Observation) (step Step, done bool) {
+	switch o.Server.Held {
+	case maas.Unknown:
+		return unclear(o), false
+	case maas.No:
+		return cleanUp(o)
+	}
+	if o.Server.Unannotated {
+		// Once a release starts MAAS forgets the token: without annotations the server would no longer be known as ours.
+		return do(ActionAnnotate, PaceNow), false
+	}
+	if step, detached := detach(o); !detached {
+		return step, false
+	}
+	return release(o), false
+}
+
+// detach asks for detachment and reports whether it is proven. An attachment that is gone was let go by the fabric wing, which
+// does that only with proof.
+func detach(o Observation) (Step, bool) {
+	a := o.Attachment
+	switch {
+	case a.Exists == maas.No:
+		return Step{}, true
+	case a.Exists == maas.Unknown:
+		said := fabricUnknown(a)
+		return wait(PacePoll, released(said.Reason, said.Message), said), false
+	case a.Asked != infrav1.AttachmentStateDetached:
+		return do(ActionDetach, PacePoll, released(infrav1.DetachingReason, "asking the fabric to detach the ports")), false
+	case a.Proven == infrav1.AttachmentStateDetached:
+		return Step{}, true
+	case a.Unproven && o.Server.Held == maas.Yes:
+		return hold(o, infrav1.DetachUnprovenReason, "detachment of the ports could not be proven"), false
+	case a.Unproven:
+		return wait(PaceScarce, released(infrav1.DetachUnprovenReason, "detachment of the ports could not be proven: an operator has to look at the server's DPUs")), false
+	}
+	message := "waiting for the fabric to prove the ports detached"
+	if a.Waiting != "" {
+		message += ": " + a.Waiting
+	}
+	return wait(PacePoll, released(infrav1.DetachingReason, message)), false
+}
+
+// release powers off and releases a server that is held and proven detached.
+func release(o Observation) Step {
+	m := o.Server.Machine
+	erasing := released(infrav1.ReleasingReason, fmt.Sprintf("MAAS releases server %s", o.SystemID))
+	switch {
+	case m.Status.ReleaseUnderWay() && !o.ReleaseRecorded:
+		return do(ActionRecordRelease, PacePoll, erasing)
+	case m.Status.ReleaseUnderWay():
+		return wait(PacePoll, erasing)
+	case m.Locked:
+		return wait(PaceScarce, released(infrav1.ServerLockedReason, fmt.Sprintf("server %s is locked in MAAS: unlock it", o.SystemID)))
+	case pending(o.ReleaseUntil, o.Now):
+		return wait(PacePoll, released(infrav1.ReleaseOutcomeUnknownReason,
+			"the answer to a release was lost: it is not repeated before the first can no longer take effect"))
+	case m.Status == maas.StatusFailedDiskErasing && !o.EraseRetry:
+		return hold(o, infrav1.EraseFailedReason, "MAAS failed to erase the disks")
+	case m.Status == maas.StatusFailedReleasing && !o.EraseRetry:
+		return wait(PacePoll, released(infrav1.ReleasingReason, fmt.Sprintf("MAAS failed to release server %s, which is tried again", o.SystemID)))
+	case !m.Status.CanRelease():
+		return wait(PaceScarce, released(infrav1.ServerStateUnexpectedReason,
+			fmt.Sprintf("MAAS says that server %s is %s, from which it cannot be released; an operator has to end that", o.SystemID, m.Status)))
+	}
+	if !o.deployedUnderClaim() {
+		return Step{Action: ActionRelease, Pace: PacePoll, Say: []Saying{erasing}}
+	}
+	if m.Status == maas.StatusAllocated && pending(o.DeployUntil, o.Now) {
+		// MAAS deploys a Ready server too: a lost deployment that appears after the release would take it again.
+		return wait(PacePoll, released(infrav1.DeployOutcomeUnknownReason,
+			"the answer to a deployment was lost: the server is not released before it can no longer take effect"))
+	}
+	if step, off := powerOff(o); !off {
+		return step
+	}
+	return Step{Action: ActionRelease, Pace: PacePoll, Erase: true, Say: []Saying{erasing}}
+}
+
+// powerOff reports whether the server is seen off. Where MAAS cannot switch the power it cannot see it either, and the proof
+// of detachment has to do.
+func powerOff(o Observation) (Step, bool) {
+	if !o.powerKnown() || o.Server.Machine.PowerState == maas.PowerOff {
+		return Step{}, true
+	}
+	say := released(infrav1.PoweringOffReason, fmt.Sprintf("waiting for MAAS to see server %s off", o.SystemID))
+	if pending(o.PowerOffUntil, o.Now) {
+		return wait(PacePoll, say), false
+	}
+	return do(ActionPowerOff, PacePoll, say), false
+}
+
+// hold keeps a server that is not proven clean: powered off, allocated, annotated with why.
+func hold(o Observation, reason, message string) Step {
+	held := released(infrav1.HeldReason, fmt.Sprintf("server %s is held: %s; it is released with erase once that is proven", o.SystemID, message))
+	m := o.Server.Machine
+	if o.powerKnown() && m.PowerState != maas.PowerOff && !pending(o.PowerOffUntil, o.Now) {
+		return do(ActionPowerOff, PacePoll, held)
+	}
+	if m.Annotations[maas.AnnotationHold] != reason {
+		return Step{Action: ActionHold, Pace: PacePoll, Reason: reason, Say: []Saying{held}}
+	}
+	return wait(PacePoll, held)
+}
+
+// abandon lets the object go on an operator's word; the server stays allocated, annotated and off.
+func abandon(o Observation) Step {
+	said := released(infrav1.AbandonedReason, fmt.Sprintf("an operator abandoned server %s, which stays allocated", o.SystemID))
+	gone := Step{Action: ActionDropFinalizer, Pace: PaceNever, Reason: infrav1.AbandonedReason, Say: []Saying{said}}
+	if o.Attachment.Exists == maas.Yes && o.Attachment.Asked != infrav1.AttachmentStateDetached {
+		return do(ActionDetach, PaceNow, said)
+	}
+	switch o.Server.Held {
+	case maas.Unknown:
+		return unclear(o)
+	case maas.No:
+		return gone
+	}
+	m := o.Server.Machine
+	switch {
+	case m.Status.ReleaseUnderWay():
+		return gone
+	case o.Server.Unannotated:
+		return do(ActionAnnotate, PaceNow, said)
+	case o.powerKnown() && m.PowerState != maas.PowerOff && !pending(o.PowerOffUntil, o.Now):
+		return do(ActionPowerOff, PacePoll, said)
+	case m.Annotations[maas.AnnotationHold] == "":
+		return Step{Action: ActionHold, Pace: PaceNow, Reason: infrav1.AbandonedReason, Say: []Saying{said}}
+	}
+	return gone
+}
+
+// cleanUp follows a server that is no longer ours: its attachment is detached, proven and let go.
+func cleanUp(o Observation) (Step, bool) {
+	if step, detached := detach(o); !detached {
+		return step, false
+	}
+	if o.Attachment.Exists == maas.No {
+		return Step{}, true
+	}
+	say := released(infrav1.CleaningUpReason, "the server is released; waiting for its attachment to go")
+	if o.Attachment.Deleting {
+		return wait(PacePoll, say), false
+	}
+	return do(ActionDeleteAttachment, PacePoll, say), false
+}
