@@ -1,35 +1,45 @@
 // Copyright The cluster-api-provider-maas-dpu Authors.
 // SPDX-License-Identifier: Apache-2.0
 
+// The manager of cluster-api-provider-maas-dpu. One binary, two wings: --wing says which rights and controllers a process has.
 package main
 
 import (
-	_ "github.com/canonical/gomaasclient/client"
-	_ "github.com/juju/gomaasapi/v2"
-	_ "github.com/onsi/gomega"
-	_ "github.com/prometheus/client_golang/prometheus"
-	_ "github.com/spf13/pflag"
-	_ "k8s.io/api/admissionregistration/v1"
-	_ "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	_ "k8s.io/component-base/featuregate"
-	_ "k8s.io/component-base/logs/api/v1"
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/spf13/pflag"
+	cliflag "k8s.io/component-base/cli/flag"
+	logsv1 "k8s.io/component-base/logs/api/v1"
 	_ "k8s.io/component-base/logs/json/register"
-	_ "k8s.io/utils/clock"
-	_ "k8s.io/utils/clock/testing"
-	_ "sigs.k8s.io/cluster-api/controllers/clustercache"
-	_ "sigs.k8s.io/cluster-api/controllers/remote"
-	_ "sigs.k8s.io/cluster-api/util/conditions"
-	_ "sigs.k8s.io/cluster-api/util/finalizers"
-	_ "sigs.k8s.io/cluster-api/util/flags"
-	_ "sigs.k8s.io/cluster-api/util/patch"
-	_ "sigs.k8s.io/cluster-api/util/paused"
-	_ "sigs.k8s.io/cluster-api/util/predicates"
-	_ "sigs.k8s.io/cluster-api/util/topology"
-	_ "sigs.k8s.io/controller-runtime"
-	_ "sigs.k8s.io/controller-runtime/pkg/client/fake"
-	_ "sigs.k8s.io/controller-runtime/pkg/envtest"
-	_ "sigs.k8s.io/controller-runtime/pkg/metrics/filters"
-	_ "sigs.k8s.io/yaml"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/manager"
 )
 
-func main() {}
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "Unable to run the manager:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	options := manager.DefaultOptions()
+	options.AddFlags(pflag.CommandLine)
+	pflag.CommandLine.AddGoFlagSet(flag.CommandLine) // --kubeconfig of controller-runtime
+	pflag.CommandLine.SetNormalizeFunc(cliflag.WordSepNormalizeFunc)
+	pflag.Parse()
+
+	if err := options.Complete(); err != nil {
+		return err
+	}
+	if err := logsv1.ValidateAndApply(options.Logs, nil); err != nil {
+		return err
+	}
+	ctrl.SetLogger(klog.Background())
+
+	return manager.Run(ctrl.SetupSignalHandler(), options)
+}

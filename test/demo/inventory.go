@@ -7,6 +7,7 @@ package demo
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/checker"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/dpfsim"
@@ -37,7 +38,9 @@ type Server struct {
 	// TenantMAC is the port behind the DPU; empty without one.
 	TenantMAC       string
 	ProvisioningMAC string
-	DPU             dpfsim.DPU
+	// ProvisioningAddress is what the server has outside its DPU once it is deployed.
+	ProvisioningAddress netip.Addr
+	DPU                 dpfsim.DPU
 }
 
 // Good reports that the server may be used.
@@ -51,6 +54,7 @@ func racks(good int) []Server {
 		s := Server{
 			SystemID: fmt.Sprintf("srv%03d", n), Hostname: fmt.Sprintf("server-%02d", n), Zone: zones[n%len(zones)], Trouble: trouble,
 			TenantMAC: fmt.Sprintf("b8:3f:d2:00:00:%02x", n), ProvisioningMAC: fmt.Sprintf("0c:42:a1:00:00:%02x", n),
+			ProvisioningAddress: netip.AddrFrom4([4]byte{192, 168, 80, byte(100 + n)}),
 		}
 		s.DPU = dpfsim.DPU{
 			Name: fmt.Sprintf("dpu-%02d", n), Serial: fmt.Sprintf("MT2550X%05d", n), PF0MAC: s.TenantMAC,
@@ -94,7 +98,7 @@ func (s Server) inMAAS() maassim.Machine {
 
 // inRack is the server as its operating system finds it.
 func (s Server) inRack() serversim.Server {
-	server := serversim.Server{SystemID: s.SystemID, Hostname: s.Hostname}
+	server := serversim.Server{SystemID: s.SystemID, Hostname: s.Hostname, ProvisioningAddress: s.ProvisioningAddress}
 	if s.TenantMAC != "" {
 		server.TenantPorts = []serversim.Port{{Interface: tenantPort, MAC: s.TenantMAC}}
 	}

@@ -20,12 +20,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/dpfsim"
 )
 
 const (
 	machineNamespace = "maas-dpu-machine-system"
 	fabricNamespace  = "maas-dpu-fabric-system"
 	tenantPool       = "10.64.0.0/10"
+
+	// The account the fabric wing has on DPF's side, as config/dpf binds it.
+	dpfAccount = "maas-dpu-fabric"
 )
 
 // register makes what an operator makes once: rights on DPF's side, Secrets, the fabric and the identity.
@@ -36,7 +40,7 @@ func (w *World) register(ctx, _ context.Context) error {
 	if err := w.Lab.ApplyKustomization(ctx, w.Lab.DPUCluster(), "config/dpf/dpucluster"); err != nil {
 		return err
 	}
-	path, err := w.Lab.ServiceAccountKubeconfig(ctx, w.Lab.DPFManagement(), dpfServiceAccountNamespace, dpfServiceAccount)
+	path, err := w.Lab.ServiceAccountKubeconfig(ctx, w.Lab.DPFManagement(), dpfNamespace, dpfAccount)
 	if err != nil {
 		return err
 	}
@@ -66,7 +70,7 @@ func secret(namespace, name, key string, value []byte) *corev1.Secret {
 func (w *World) fabric() *infrav1.DPUFabric {
 	fabric := &infrav1.DPUFabric{ObjectMeta: metav1.ObjectMeta{Name: fabricName}}
 	fabric.Spec.Backend = infrav1.FabricBackend{Type: infrav1.FabricBackendOVNVPC, OVNVPC: &infrav1.OVNVPCBackend{
-		KubeconfigSecretRef: infrav1.LocalSecretReference{Name: "dpf-kubeconfig"}, IsolationClassName: isolationClass,
+		KubeconfigSecretRef: infrav1.LocalSecretReference{Name: "dpf-kubeconfig"}, IsolationClassName: dpfsim.IsolationClassName,
 	}}
 	fabric.Spec.ClaimSources = []infrav1.ClaimSource{{
 		Name: source, Endpoint: w.maasEndpoint, CABundle: w.maasCA.CertPEM, SecretRef: infrav1.LocalSecretReference{Name: "maas-rack-servers"},

@@ -88,7 +88,7 @@ func (t *Tenant) CreateCluster(ctx context.Context, workers int) error {
 // generate runs the real clusterctl. The endpoint is a port of this machine: what a load balancer or virtual IP outside the
 // tenant pools is in a datacentre.
 func (t *Tenant) generate(ctx context.Context, workers int) (string, error) {
-	port, err := freePort()
+	host, port, err := t.world.Lab.FreeEndpoint()
 	if err != nil {
 		return "", err
 	}
@@ -102,7 +102,7 @@ func (t *Tenant) generate(ctx context.Context, workers int) (string, error) {
 	command.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "KUBECONFIG="+t.world.Lab.ManagementKubeconfig(), "CLUSTERCTL_DISABLE_VERSIONCHECK=true")
 	for name, value := range map[string]string{
 		"MAAS_DPU_IDENTITY": source, "MAAS_DPU_VPC": t.Name, "MAAS_DPU_SUBNET": subnetName, "MAAS_DPU_IMAGE": "ubuntu/noble",
-		"MAAS_DPU_ENDPOINT_HOST": "127.0.0.1", "MAAS_DPU_ENDPOINT_PORT": strconv.Itoa(port), "MAAS_DPU_TENANT_INTERFACE": tenantPort,
+		"MAAS_DPU_CONTROL_PLANE_HOST": host, "MAAS_DPU_CONTROL_PLANE_PORT": strconv.Itoa(int(port)), "MAAS_DPU_NAMESERVERS": "192.0.2.53",
 	} {
 		command.Env = append(command.Env, name+"="+value)
 	}
@@ -286,13 +286,4 @@ func (t *Tenant) whyNot(ctx context.Context) string {
 		said = append(said, fmt.Sprintf("%s (%s): %s", machines.Items[i].Name, machines.Items[i].Status.SystemID, readiness(&machines.Items[i])))
 	}
 	return strings.Join(said, "; ")
-}
-
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().(*net.TCPAddr).Port, nil
 }

@@ -15,10 +15,15 @@ import (
 
 	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	controlplanev1 "sigs.k8s.io/cluster-api/api/controlplane/kubeadm/v1beta2"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/manager"
+	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/checker"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/dpfsim"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab"
@@ -78,7 +83,7 @@ func (w *World) up(ctx, running context.Context) error {
 		return fmt.Errorf("start the lab: %w", err)
 	}
 	w.Lab = started
-	if w.Operator, err = client.New(w.Lab.Management(), client.Options{Scheme: manager.NewScheme()}); err != nil {
+	if w.Operator, err = client.New(w.Lab.Management(), client.Options{Scheme: newScheme()}); err != nil {
 		return err
 	}
 	for _, step := range []struct {
@@ -133,7 +138,9 @@ func (w *World) startRack(_, running context.Context) error {
 		Supervisor: w.Lab.Supervisor(), Bin: w.Lab.Bin(), Dir: w.Lab.Dir(), Fabric: leases{w.Fabric}, Log: w.options.Log.WithName("rack"),
 	})
 	for _, s := range w.Servers {
-		w.Rack.AddServer(s.inRack())
+		if err := w.Rack.AddServer(s.inRack()); err != nil {
+			return err
+		}
 	}
 	w.group.Go(func() error { return w.Rack.Run(running) })
 	return nil
@@ -213,6 +220,16 @@ func (w *World) serveMAAS(running context.Context) error {
 	return nil
 }
 
+func newScheme() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{
+		clientgoscheme.AddToScheme, clusterv1.AddToScheme, controlplanev1.AddToScheme, infrav1.AddToScheme,
+	} {
+		utilruntime.Must(add(scheme))
+	}
+	return scheme
+}
+
 // InstallProvider installs what is shipped and runs the manager as two processes with their own rights. Calling it again
 // replaces both by the binary as it is then.
 func (w *World) InstallProvider(ctx context.Context) error {
@@ -250,6 +267,9 @@ func (w *World) Down(ctx context.Context) error {
 	w.stop()
 	if err := w.group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		errs = append(errs, err)
+	}
+	if w.Rack != nil {
+		errs = append(errs, w.Rack.Stop(ctx))
 	}
 	if w.Lab != nil {
 		errs = append(errs, w.Lab.Stop(ctx))

@@ -1,0 +1,59 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"context"
+
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/controllers/dpuattachment"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/controllers/dpufabric"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/controllers/dpuserver"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/controllers/tenantvpc"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/metrics"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/webhooks"
+)
+
+// setupFabricWing adds what attaches and detaches DPU ports and proves it.
+func setupFabricWing(ctx context.Context, mgr ctrl.Manager, options *Options) error {
+	installation, err := options.installation(ctx, mgr.GetAPIReader())
+	if err != nil {
+		return err
+	}
+	fabrics := scope.NewFabrics(scope.FabricsOptions{
+		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Namespace: options.WingNamespace, Installation: installation,
+		Clock: clock.RealClock{}, ObserveMaas: metrics.ObserveMAAS,
+	})
+	if err := (&dpufabric.Reconciler{
+		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Fabrics: fabrics, Recorder: mgr.GetEventRecorder(options.name()),
+		Clock: clock.RealClock{}, Installation: installation, WatchFilterValue: options.WatchFilterValue, PollInterval: options.PollInterval,
+	}).SetupWithManager(ctx, mgr, options.controllerOptions()); err != nil {
+		return err
+	}
+	if err := (&tenantvpc.Reconciler{
+		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Fabrics: fabrics, Recorder: mgr.GetEventRecorder(options.name()),
+		Clock: clock.RealClock{}, Installation: installation, WatchFilterValue: options.WatchFilterValue, PollInterval: options.PollInterval,
+	}).SetupWithManager(ctx, mgr, options.controllerOptions()); err != nil {
+		return err
+	}
+	if err := (&dpuserver.Reconciler{
+		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Fabrics: fabrics, Recorder: mgr.GetEventRecorder(options.name()),
+		Clock: clock.RealClock{}, Installation: installation, WatchFilterValue: options.WatchFilterValue, PollInterval: options.PollInterval,
+	}).SetupWithManager(ctx, mgr, options.controllerOptions()); err != nil {
+		return err
+	}
+	if err := (&dpuattachment.Reconciler{
+		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Fabrics: fabrics, Recorder: mgr.GetEventRecorder(options.name()),
+		Clock: clock.RealClock{}, Installation: installation, WatchFilterValue: options.WatchFilterValue, PollInterval: options.PollInterval,
+	}).SetupWithManager(ctx, mgr, options.controllerOptions()); err != nil {
+		return err
+	}
+	if options.WebhookPort == 0 {
+		return nil
+	}
+	return webhooks.SetupFabricWing(mgr, webhooks.Options{})
+}
