@@ -103,7 +103,9 @@ func start(ctx context.Context) (<-chan struct{}, error) {
 		ErrorIfCRDPathMissing: true,
 		CRDDirectoryPaths: []string{
 			filepath.Join(repo, "config", "crd", "bases"),
-			filepath.Join(assets, "config", "capi-core", "crd", "cluster.x-k8s.io_clusters.yaml"),
+			filepath.Join(assets, "config", "capi-core", "crd"),
+			filepath.Join(assets, "config", "capi-kubeadm-bootstrap", "crd"),
+			filepath.Join(assets, "config", "capi-kubeadm-control-plane", "crd"),
 		},
 		WebhookInstallOptions: envtest.WebhookInstallOptions{ValidatingWebhooks: hooks},
 	}
