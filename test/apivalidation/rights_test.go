@@ -11,7 +11,6 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 const (
@@ -49,7 +48,7 @@ func capi(verb, resource string) right {
 	return right{verb: verb, group: capiGroup, resource: resource, namespace: "red"}
 }
 
-// bindTenant gives user the tenant's role in the namespace, and what the cluster templates carry.
+// bindTenant gives user the tenant's role in the namespace.
 func bindTenant(t *testing.T, user, namespace string) {
 	t.Helper()
 	create(t, admin, &rbacv1.RoleBinding{
@@ -113,6 +112,7 @@ func TestRights(t *testing.T) {
 			mustNot: []right{
 				ours("create", "maasmachines"), ours("patch", "maasmachines"), ours("create", "dpuattachments"), ours("delete", "dpuattachments"),
 				status("patch", "maasmachines"), status("patch", "dpuattachments"), ours("create", "maasclusteridentities"), ours("get", "dpufabrics"), ours("get", "dpuservers"),
+				{verb: "create", group: rbacv1.GroupName, resource: "roles", namespace: "red"},
 				secrets("get", "blue"), secrets("get", machineNamespace), secrets("get", fabricNamespace), secrets("list", "red"),
 				{verb: "create", group: infraGroup, resource: "tenantvpcs", namespace: "blue"},
 			},
@@ -128,29 +128,6 @@ func TestRights(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestBootstrapReader: the machine wing reads Secrets where the tenant lets it, one at a time, and nowhere else.
-func TestBootstrapReader(t *testing.T) {
-	g := NewWithT(t)
-	bindTenant(t, "ruth", "red")
-	ruth := as(t, "ruth")
-	role := &rbacv1.Role{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "red", Name: "maas-dpu-bootstrap-reader"},
-		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get"}}},
-	}
-	// The tenant's own rights suffice to write what a cluster template carries.
-	g.Eventually(func() error { return ruth.Create(t.Context(), role, client.DryRunAll) }).WithTimeout(pollTimeout).Should(Succeed())
-	role.ResourceVersion = ""
-	create(t, ruth, role)
-	create(t, ruth, &rbacv1.RoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "red", Name: "maas-dpu-bootstrap-reader"},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name},
-		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: machineNamespace, Name: "maas-dpu-machine-controller-manager"}},
-	})
-	g.Eventually(allowed(t, machineWing, secrets("get", "red"))).WithTimeout(pollTimeout).Should(BeTrue())
-	g.Expect(allowed(t, machineWing, secrets("list", "red"))()).To(BeFalse())
-	g.Expect(allowed(t, machineWing, secrets("get", "blue"))()).To(BeFalse())
 }
 
 // allowed asks the authorizer.
