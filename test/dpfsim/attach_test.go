@@ -13,6 +13,7 @@ import (
 )
 
 func TestAttachAndDetach(t *testing.T) {
+	t.Parallel()
 	ten := v26_4.newTenant(t, "attach", 2, nil)
 	g, a, b := ten.g, ten.dpus[0], ten.dpus[1]
 	ten.makeVPC(false)
@@ -62,6 +63,7 @@ func TestAttachAndDetach(t *testing.T) {
 }
 
 func TestJournalTellsWhoAndWhat(t *testing.T) {
+	t.Parallel()
 	ten := v26_4.newTenant(t, "journal", 1, nil)
 	d := ten.dpus[0]
 	ten.makeVPC(false)
@@ -100,6 +102,7 @@ func TestSetWithoutSelectorTakesEveryNode(t *testing.T) {
 }
 
 func TestInterfaceWaitsForCreationOfItsNetwork(t *testing.T) {
+	t.Parallel()
 	ten := v26_4.newTenant(t, "order", 1, nil)
 	ten.makeDSI("early", "n", ten.portSelector("n"))
 	ten.g.Eventually(ten.reason(kindDSI, "early", conditionPreReqs)).Should(Equal(reasonPending))
@@ -111,6 +114,7 @@ func TestInterfaceWaitsForCreationOfItsNetwork(t *testing.T) {
 }
 
 func TestNetworksOfAVPC(t *testing.T) {
+	t.Parallel()
 	for _, peering := range []bool{false, true} {
 		name := map[bool]string{false: "apart", true: "peered"}[peering]
 		t.Run(name, func(t *testing.T) {
@@ -128,6 +132,7 @@ func TestNetworksOfAVPC(t *testing.T) {
 }
 
 func TestSpecsRefuseWhatDPFRefuses(t *testing.T) {
+	t.Parallel()
 	ten := v26_4.newTenant(t, "immutable", 1, nil)
 	ten.makeVPC(false)
 	ten.makeNetwork("n", "10.6.0.0/24")

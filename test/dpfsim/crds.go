@@ -77,8 +77,11 @@ func (f *Fabric) readCRDs() ([]*apiextensionsv1.CustomResourceDefinition, error)
 		files, directory = os.DirFS(f.options.CRDDir), "."
 	}
 	names, err := fs.Glob(files, path.Join(directory, "*.yaml"))
-	if err != nil || len(names) == 0 {
-		return nil, fmt.Errorf("dpfsim: no CRDs (*.yaml) in %q: %w", f.options.CRDDir, err)
+	if err != nil {
+		return nil, fmt.Errorf("dpfsim: list CRDs: %w", err)
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("dpfsim: no CRDs (*.yaml) in %q", f.options.CRDDir)
 	}
 	var out []*apiextensionsv1.CustomResourceDefinition
 	for _, name := range names {

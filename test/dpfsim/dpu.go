@@ -25,6 +25,7 @@ import (
 
 // Phases of a DPU the simulator walks through.
 const (
+	phaseInitializing  = "Initializing"
 	phaseReady         = "Ready"
 	phaseNodeEffect    = "Node Effect"
 	phaseInstalling    = "OS Installing"
@@ -106,7 +107,7 @@ func (r *dpuController) reconcile(ctx context.Context, request reconcile.Request
 	}
 	phase, _, _ := unstructured.NestedString(dpu.Object, "status", "phase")
 	next, after, err := r.step(ctx, dpu, spec, phase)
-	if err != nil {
+	if err != nil || next == "" {
 		return reconcile.Result{}, err
 	}
 	report := newReport(r.clock, dpu)
@@ -117,14 +118,17 @@ func (r *dpuController) reconcile(ctx context.Context, request reconcile.Request
 	return reconcile.Result{RequeueAfter: after}, nil
 }
 
-// step returns the phase the DPU is in now and when to look again; zero when something will tell.
+// step returns the phase the DPU is in now, "" to leave it alone, and when to look again; zero when something will tell.
 func (r *dpuController) step(ctx context.Context, dpu *unstructured.Unstructured, spec dpuSpec, phase string) (string, time.Duration, error) {
 	c, ok := r.hardware.get(dpu.GetName())
 	if !ok {
-		return phaseOr(phase, phaseReady), 0, nil
+		return "", 0, nil // nobody's, or one that is just being seeded
 	}
 	if c.installing != "" {
 		return c.installing, 0, nil
+	}
+	if phase == phaseInitializing && c.Phase == "" {
+		return "", 0, nil // seeded as Ready, which its status does not say yet
 	}
 	desired, err := r.desiredLabels(ctx, dpu, spec)
 	if err != nil {

@@ -45,6 +45,7 @@ type card struct {
 	DPU
 	hostOn     bool
 	installing string    // phase shown while being installed; "" when installed
+	installs   int       // how often an installation began
 	bootID     string    // new with every boot
 	upSince    time.Time // when the last boot finished or will
 	poweredOff bool      // the card itself
@@ -134,7 +135,9 @@ func (h *hardware) setInstalling(name, phase string) {
 		return
 	}
 	c.installing = phase
-	if phase == "" {
+	if phase != "" {
+		c.installs++
+	} else {
 		c.bootID, c.upSince = uuid.NewString(), h.clock.Now().Add(h.boot)
 	}
 }

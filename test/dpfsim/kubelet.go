@@ -35,6 +35,7 @@ type kubeletState struct {
 	bootID     string
 	marked     bool // the agent has written its annotations since the boot
 	installing string
+	installs   int       // whose Node is gone
 	renewed    time.Time // of the lease
 	lastAlive  time.Time
 }
@@ -83,8 +84,11 @@ func (f *Fabric) kubelet(ctx context.Context, name string, state *kubeletState) 
 		state.installing = c.installing
 		f.lookAt(ctx, name)
 	}
+	if c.installs != state.installs || c.installing != "" && state.node != "" {
+		return f.removeNode(ctx, c, state)
+	}
 	if c.installing != "" {
-		return f.removeNode(ctx, name, state)
+		return nil
 	}
 	now := f.clock.Now()
 	if !f.hardware.running(name) || f.faults.has(NodeNotReady, name) {
@@ -135,19 +139,16 @@ func (f *Fabric) lookAt(ctx context.Context, name string) {
 
 // removeNode takes the Node away, as DPF does when it reinstalls a DPU.
 // unsure: when exactly DPF does; here at once.
-func (f *Fabric) removeNode(ctx context.Context, name string, state *kubeletState) error {
-	if state.node == "" && state.bootID != "" {
-		return nil
-	}
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+func (f *Fabric) removeNode(ctx context.Context, c card, state *kubeletState) error {
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: c.Name}}
 	if err := client.IgnoreNotFound(f.dpuCluster.Delete(ctx, node)); err != nil {
 		return fmt.Errorf("delete Node: %w", err)
 	}
-	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: leaseNamespace, Name: name}}
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: leaseNamespace, Name: c.Name}}
 	if err := client.IgnoreNotFound(f.dpuCluster.Delete(ctx, lease)); err != nil {
 		return fmt.Errorf("delete lease: %w", err)
 	}
-	*state = kubeletState{installing: state.installing, bootID: "none"}
+	*state = kubeletState{installing: state.installing, installs: c.installs}
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -117,9 +118,15 @@ func (r *report) set(value any, path ...string) {
 	_ = unstructured.SetNestedField(status, value, path...)
 }
 
+var withoutObservedGeneration = map[schema.GroupVersionKind]bool{
+	kindDPUDevice: true, kindDPUNode: true, kindDPUCluster: true, kindCredentialRequest: true,
+}
+
 // write patches the status subresource.
 func (r *report) write(ctx context.Context, c client.Client) error {
-	r.set(r.object.GetGeneration(), "observedGeneration")
+	if kind := r.object.GroupVersionKind(); !withoutObservedGeneration[kind] {
+		r.set(r.object.GetGeneration(), "observedGeneration")
+	}
 	if equality.Semantic.DeepEqual(r.before.Object["status"], r.object.Object["status"]) {
 		return nil
 	}

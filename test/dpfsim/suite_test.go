@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,6 +24,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 )
 
 // site is a running Fabric of one DPF release, shared by the tests, each of which has DPUs and a namespace of its own.
@@ -39,11 +42,17 @@ func TestMain(m *testing.M) {
 	os.Exit(run(m))
 }
 
-func run(m *testing.M) int {
-	assets := os.Getenv("KUBEBUILDER_ASSETS")
-	if assets == "" {
-		assets = filepath.Join("..", "..", "bin", "lab")
+// assets is where etcd and kube-apiserver are.
+func assets() string {
+	if dir := os.Getenv("KUBEBUILDER_ASSETS"); dir != "" {
+		return dir
 	}
+	return filepath.Join("..", "..", "bin", "lab")
+}
+
+func run(m *testing.M) int {
+	log.SetLogger(logr.Discard())
+	assets := assets()
 	for _, binary := range []string{"etcd", "kube-apiserver"} {
 		if _, err := os.Stat(filepath.Join(assets, binary)); err != nil {
 			fmt.Fprintf(os.Stderr, "%v\nrun `make controlplane`, or set KUBEBUILDER_ASSETS\n", err)
@@ -134,6 +143,8 @@ type tenant struct {
 	dpus      []DPU
 }
 
+var tenants atomic.Int32
+
 const patience = 20 * time.Second
 
 // newTenant seeds DPUs named <name>-<n>, whose values edit may change, and waits for their Nodes.
@@ -143,6 +154,7 @@ func (s *site) newTenant(t *testing.T, name string, dpus int, edit func(*DPU)) *
 	g.SetDefaultEventuallyTimeout(patience)
 	g.SetDefaultEventuallyPollingInterval(50 * time.Millisecond)
 	g.SetDefaultConsistentlyDuration(700 * time.Millisecond)
+	name = fmt.Sprintf("%s-%d", name, tenants.Add(1)) // so that -count works
 	ten := &tenant{site: s, t: t, g: g, namespace: "tenant-" + name}
 	for i := range dpus {
 		sum := uint32(2166136261)
