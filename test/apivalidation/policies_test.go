@@ -94,6 +94,13 @@ func TestAttachmentsAreTheMachineWings(t *testing.T) {
 	g.Expect(patch(fabric, detached)).To(refusedWith("spec.state is the machine wing's to write"))
 	g.Expect(patch(fabric, finalized)).To(Succeed())
 	g.Expect(patch(machine, detached)).To(Succeed())
+	const remembering = `{"metadata":{"annotations":{"` + infrav1.DPUAttachmentMemoryAnnotation + `":"{}"}}}`
+	g.Expect(patch(fabric, remembering)).To(Succeed())
+	g.Expect(patch(machine, remembering)).To(refusedWith("is the fabric wing's to write"))
+	forged := attachment()
+	forged.SetName("forged")
+	forged.SetAnnotations(map[string]string{infrav1.DPUAttachmentMemoryAnnotation: "{}"})
+	g.Expect(machine.Create(t.Context(), forged, client.DryRunAll)).To(refusedWith("is the fabric wing's to write"))
 	g.Expect(machine.Delete(t.Context(), stored.DeepCopy(), client.DryRunAll)).To(Succeed())
 	namespaces := as(t, "system:serviceaccount:kube-system:namespace-controller")
 	g.Expect(namespaces.Delete(t.Context(), stored.DeepCopy(), client.DryRunAll)).To(Succeed())

@@ -208,3 +208,20 @@ func TestOneClusterctlComponent(t *testing.T) {
 		g.Expect(object.GetLabels()).NotTo(HaveKey("cluster.x-k8s.io/provider"), "an upgrade by clusterctl would take %s away", object.GetName())
 	}
 }
+
+// TestSamples: what config/samples shows is admitted as it is.
+func TestSamples(t *testing.T) {
+	samples, _, err := shippedObjects("config/samples")
+	if err != nil {
+		t.Fatal(err)
+	}
+	strict := client.WithFieldValidation(admin, "Strict")
+	for _, sample := range samples {
+		t.Run(sample.GetKind(), func(t *testing.T) {
+			NewWithT(t).Expect(strict.Create(t.Context(), sample, client.DryRunAll)).To(Succeed())
+		})
+	}
+	if len(samples) < 4 {
+		t.Errorf("only %d samples", len(samples))
+	}
+}
