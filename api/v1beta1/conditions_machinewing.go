@@ -31,7 +31,8 @@ const (
 	ServerLockedReason = "ServerLocked"
 	// ServerStateUnexpectedReason says that the server is in a state of MAAS that this provider never asks for.
 	ServerStateUnexpectedReason = "ServerStateUnexpected"
-	// ReleaseOutcomeUnknownReason says that a release's answer was lost; it is not repeated before the first can no longer appear.
+	// ReleaseOutcomeUnknownReason says that the answer to a power-off or release was lost; the server is not released before
+	// that can no longer take effect.
 	ReleaseOutcomeUnknownReason = "ReleaseOutcomeUnknown"
 	// CleaningUpReason says that the attachment of a released server is going.
 	CleaningUpReason = "CleaningUp"

@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"k8s.io/client-go/tools/events"
@@ -39,11 +40,15 @@ type Reconciler struct {
 	WatchFilterValue string
 	// PollInterval is how often something that wakes nobody is looked at again. Default 5 s.
 	PollInterval time.Duration
+
+	once sync.Once
 }
+
+func (r *Reconciler) complete() { r.PollInterval = cmp.Or(r.PollInterval, defaultPollInterval) }
 
 // SetupWithManager adds the controller to the manager.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, options controller.Options) error {
-	r.PollInterval = cmp.Or(r.PollInterval, defaultPollInterval)
+	r.once.Do(r.complete)
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ const passTimeout = 2 * time.Minute
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, passTimeout)
 	defer cancel()
+	r.once.Do(r.complete)
 	object := &infrav1.MaasClusterIdentity{}
 	if err := r.Client.Get(ctx, request.NamespacedName, object); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)

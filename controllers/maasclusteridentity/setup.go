@@ -52,13 +52,14 @@ type Reconciler struct {
 	// AuditInterval is how often all servers of the account are listed. Default 10 min.
 	AuditInterval time.Duration
 
+	once sync.Once
 	// left are the identities some of whose machines went and left a server behind, so that the list is made anew.
 	left sync.Map
 }
 
 // SetupWithManager adds the controller to the manager.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, options controller.Options) error {
-	r.complete()
+	r.once.Do(r.complete)
 	if err := ctx.Err(); err != nil {
 		return err
 	}

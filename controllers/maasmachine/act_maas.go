@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
@@ -25,18 +24,9 @@ func (p *pass) comment() string {
 
 // confirm asks MAAS, just before a change, whether the server is still held under the claim.
 func (p *pass) confirm(ctx context.Context, systemID string) (maas.Machine, error) {
-	if p.o.Server.Unannotated {
-		// Only the token can answer; the list has the newest state of the machine besides.
-		found, err := p.identity.MAAS.MachinesByToken(ctx, p.token())
-		if err != nil {
-			return maas.Machine{}, err
-		}
-		for _, m := range p.ours(found) {
-			if m.SystemID == systemID {
-				return m, nil
-			}
-		}
-		return maas.Machine{}, fmt.Errorf("%w: MAAS has no such server under the token", errNotConfirmed)
+	if p.o.Server.Unannotated && p.o.Server.Held == maas.Yes {
+		// Only the token can answer, and it was asked for in this very pass.
+		return p.o.Server.Machine, nil
 	}
 	m, ownership, err := p.identity.MAAS.ConfirmClaim(ctx, p.identity.Account, p.token(), systemID)
 	if err != nil {
@@ -248,10 +238,13 @@ func (p *pass) powerOff(ctx context.Context, step Step) (Step, error) {
 	}
 	err := p.identity.MAAS.PowerOff(ctx, p.o.SystemID, p.comment())
 	p.identity.Readings.Invalidate(p.o.SystemID)
-	p.r.memory.update(p.machine.UID, func(s *sent) { s.powerOffUntil = p.r.Clock.Now().Add(powerOffRetry) })
+	if maas.IsUnknownOutcome(err) {
+		p.settle() // It could take effect on the next claim.
+	}
 	if err != nil {
 		return p.notDone(step, infrav1.ReleasedCondition, err), nil
 	}
+	p.r.memory.update(p.machine.UID, func(s *sent) { s.powerOffUntil = p.r.Clock.Now().Add(powerOffPolls * p.r.PollInterval) })
 	p.log.Info("Powered off", "systemID", p.o.SystemID)
 	p.event(corev1.EventTypeNormal, infrav1.PoweringOffReason, "PowerOff", "Asked MAAS to power off server %s", p.o.SystemID)
 	return step, nil
@@ -288,8 +281,7 @@ func (p *pass) release(ctx context.Context, step Step) (Step, error) {
 	err = p.identity.MAAS.Release(ctx, p.o.SystemID, request)
 	p.identity.Readings.Invalidate(p.o.SystemID)
 	if maas.IsUnknownOutcome(err) {
-		// Repeated too early, the first could take effect on the next claim.
-		p.r.memory.update(p.machine.UID, func(s *sent) { s.releaseUntil = p.r.Clock.Now().Add(p.r.OutcomeWindow) })
+		p.settle() // Repeated too early, the first could take effect on the next claim.
 	}
 	if err != nil {
 		return p.notDone(step, infrav1.ReleasedCondition, err), nil
@@ -321,5 +313,10 @@ func orElse(value, fallback infrav1.ReleaseErase) infrav1.ReleaseErase {
 	return value
 }
 
-// powerOffRetry is when a power-off that was not seen to work is sent again.
-const powerOffRetry = time.Minute
+// settle keeps the server from being released before a lost order can no longer take effect.
+func (p *pass) settle() {
+	p.r.memory.update(p.machine.UID, func(s *sent) { s.releaseUntil = p.r.Clock.Now().Add(p.r.OutcomeWindow) })
+}
+
+// powerOffPolls is after how many polls a power-off that was not seen to work is sent again.
+const powerOffPolls = 12

@@ -123,7 +123,7 @@ func release(o Observation) Step {
 		return wait(PaceScarce, released(infrav1.ServerLockedReason, fmt.Sprintf("server %s is locked in MAAS: unlock it", o.SystemID)))
 	case pending(o.ReleaseUntil, o.Now):
 		return wait(PacePoll, released(infrav1.ReleaseOutcomeUnknownReason,
-			"the answer to a release was lost: it is not repeated before the first can no longer take effect"))
+			"the answer to a power-off or release was lost: the server is not released before that can no longer take effect"))
 	case m.Status == maas.StatusFailedDiskErasing && !o.EraseRetry:
 		return hold(o, infrav1.EraseFailedReason, "MAAS failed to erase the disks")
 	case m.Status == maas.StatusFailedReleasing && !o.EraseRetry:

@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"k8s.io/client-go/tools/events"
@@ -76,6 +77,7 @@ type Reconciler struct {
 	// that asks for it.
 	BootstrapRole, ServiceAccount string
 
+	once   sync.Once
 	memory *memory
 }
 
@@ -108,7 +110,7 @@ func IndexSystemID() (field string, extract client.IndexerFunc) {
 
 // SetupWithManager adds the controller to the manager.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, options controller.Options) error {
-	r.complete()
+	r.once.Do(r.complete)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
