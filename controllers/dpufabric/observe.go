@@ -6,6 +6,7 @@ package dpufabric
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -129,12 +130,13 @@ func probeDPF(ctx context.Context, fabric *scope.Fabric) (map[string]error, erro
 	return answers, nil
 }
 
+// serversOf are the servers a fabric remembers, by what cannot change in them: labels can be edited away.
 func (r *Reconciler) serversOf(ctx context.Context, reader client.Reader, fabric string) ([]infrav1.DPUServer, error) {
 	list := &infrav1.DPUServerList{}
-	if err := reader.List(ctx, list, client.MatchingLabels{infrav1.DPUServerFabricLabel: fabric}); err != nil {
+	if err := reader.List(ctx, list); err != nil {
 		return nil, fmt.Errorf("list the DPUServers of DPUFabric %s: %w", fabric, err)
 	}
-	return list.Items, nil
+	return slices.DeleteFunc(list.Items, func(server infrav1.DPUServer) bool { return server.Spec.FabricName != fabric }), nil
 }
 
 // observeNeeds reads, uncached, who needs a fabric that is to go.

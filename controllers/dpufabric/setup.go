@@ -73,12 +73,12 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, opt
 	return nil
 }
 
-func serverToFabric(_ context.Context, server client.Object) []reconcile.Request {
-	name := server.GetLabels()[infrav1.DPUServerFabricLabel]
-	if name == "" {
+func serverToFabric(_ context.Context, object client.Object) []reconcile.Request {
+	server, ok := object.(*infrav1.DPUServer)
+	if !ok || server.Spec.FabricName == "" {
 		return nil
 	}
-	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: name}}}
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: server.Spec.FabricName}}}
 }
 
 // Reconcile makes one pass.
