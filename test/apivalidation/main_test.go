@@ -11,7 +11,9 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -73,18 +75,36 @@ func run(m *testing.M) (_ int, err error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	stopOnSignal()
 	stopped, err := start(ctx)
 	defer func() {
 		cancel()
 		if stopped != nil {
 			<-stopped
 		}
-		err = errors.Join(err, testEnv.Stop())
+		if testEnv != nil {
+			err = errors.Join(err, testEnv.Stop())
+		}
 	}()
 	if err != nil {
 		return 0, err
 	}
 	return m.Run(), nil
+}
+
+// stopOnSignal takes the API server along when the test is interrupted: envtest gives it a process group of its own.
+func stopOnSignal() {
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-interrupted
+		if testEnv != nil {
+			if err := testEnv.Stop(); err != nil {
+				fmt.Fprintln(os.Stderr, "stop the API server:", err)
+			}
+		}
+		os.Exit(1)
+	}()
 }
 
 // start brings up the API server with everything that is shipped, and the webhooks of both wings.
