@@ -90,10 +90,10 @@ func decide(o Observation) Step {
 	case o.Claim.Present && !o.Claim.Fits:
 		return wait(PaceNever, saysNo(infrav1.ServerClaimedCondition, infrav1.TokenMismatchReason,
 			"the claim's token was made for another object: create the machine without spec.claim"))
-	case o.SystemID != "" && o.Avoided != "":
-		return retreat(o)
 	case o.Provisioned:
 		return steady(o)
+	case o.SystemID != "" && o.Avoided != "":
+		return retreat(o)
 	}
 	return up(o)
 }

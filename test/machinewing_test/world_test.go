@@ -75,10 +75,11 @@ type world struct {
 // options of a world.
 type options struct {
 	servers int
-	plain   bool
-	// provisionedBefore leaves the machine's ports out.
+	// plain servers have no DPUs.
+	plain bool
+	// ports asks for a port on the VPC.
 	ports bool
-	// allow changes the identity.
+	// identity changes the identity.
 	identity func(*infrav1.MaasClusterIdentity)
 }
 
@@ -289,11 +290,14 @@ func (w *world) step() {
 	if w.process.dead() {
 		w.restart(0)
 	}
-	request := ctrl.Request{NamespacedName: client.ObjectKey{Namespace: tenant, Name: machineName}}
-	if _, err := w.process.reconciler.Reconcile(w.Context(), request); err != nil && !w.process.dead() && !apierrors.IsConflict(err) {
+	if _, err := w.process.reconciler.Reconcile(w.Context(), request()); err != nil && !w.process.dead() && !apierrors.IsConflict(err) {
 		w.Logf("reconcile: %v", err)
 	}
 	w.fabric()
+}
+
+func request() ctrl.Request {
+	return ctrl.Request{NamespacedName: client.ObjectKey{Namespace: tenant, Name: machineName}}
 }
 
 func (w *world) remove() {
