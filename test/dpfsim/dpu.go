@@ -74,24 +74,17 @@ func setupDPU(mgr manager.Manager, w world) error {
 		Complete(w.played(ControllerDPU, r.reconcile))
 }
 
-func (r *dpuController) ofDevice(ctx context.Context, device client.Object) []reconcile.Request {
-	return r.where(ctx, func(spec dpuSpec) bool { return spec.DPUDeviceName == device.GetName() })
+func (r *dpuController) ofDevice(_ context.Context, device client.Object) []reconcile.Request {
+	return r.where(func(c *card) bool { return c.Device == device.GetName() })
 }
 
-func (r *dpuController) ofMaintenance(ctx context.Context, object client.Object) []reconcile.Request {
-	return r.where(ctx, func(spec dpuSpec) bool { return maintenanceName(spec) == object.GetName() })
+func (r *dpuController) ofMaintenance(_ context.Context, maintenance client.Object) []reconcile.Request {
+	return r.where(func(c *card) bool { return maintenanceName(c.Node) == maintenance.GetName() })
 }
 
-func (r *dpuController) where(ctx context.Context, match func(dpuSpec) bool) (requests []reconcile.Request) {
-	list := newList(kindDPU)
-	if err := r.management.List(ctx, list, client.InNamespace(r.options.Namespace)); err != nil {
-		r.log.Error(err, "list DPUs")
-		return nil
-	}
-	for i := range list.Items {
-		if spec, err := readSpec[dpuSpec](&list.Items[i]); err == nil && match(spec) {
-			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
-		}
+func (r *dpuController) where(match func(*card) bool) (requests []reconcile.Request) {
+	for _, name := range r.hardware.where(match) {
+		requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: r.options.Namespace, Name: name}})
 	}
 	return requests
 }
@@ -242,14 +235,14 @@ func (r *dpuController) applyLabels(ctx context.Context, node *corev1.Node, desi
 	return nil
 }
 
-func maintenanceName(spec dpuSpec) string { return spec.DPUNodeName + "-hold" }
+func maintenanceName(server string) string { return server + "-hold" }
 
 // held asks for the node effect and says whether somebody still has to release it.
 func (r *dpuController) held(ctx context.Context, spec dpuSpec) (bool, error) {
 	if !spec.NodeEffect.Hold {
 		return false, nil
 	}
-	maintenance := r.object(kindDPUNodeMaintenance, maintenanceName(spec), map[string]any{
+	maintenance := r.object(kindDPUNodeMaintenance, maintenanceName(spec.DPUNodeName), map[string]any{
 		"dpuNodeName": spec.DPUNodeName, "nodeEffect": map[string]any{"hold": true},
 	})
 	key := client.ObjectKeyFromObject(maintenance)
@@ -263,6 +256,6 @@ func (r *dpuController) held(ctx context.Context, spec dpuSpec) (bool, error) {
 }
 
 func (r *dpuController) endMaintenance(ctx context.Context, spec dpuSpec) error {
-	maintenance := r.object(kindDPUNodeMaintenance, maintenanceName(spec), nil)
+	maintenance := r.object(kindDPUNodeMaintenance, maintenanceName(spec.DPUNodeName), nil)
 	return client.IgnoreNotFound(r.management.Delete(ctx, maintenance))
 }

@@ -143,7 +143,7 @@ func (f *Fabric) Run(ctx context.Context) error {
 
 // controller begins the set-up of one of DPF's controllers.
 func (w world) controller(mgr manager.Manager, name string) *builder.Builder {
-	return builder.ControllerManagedBy(mgr).Named(name).WithOptions(controller.Options{MaxConcurrentReconciles: 4})
+	return builder.ControllerManagedBy(mgr).Named(name).WithOptions(controller.Options{MaxConcurrentReconciles: 16})
 }
 
 // played wraps a controller: a stalled one does nothing, and a lost race is not an error.

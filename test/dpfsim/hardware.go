@@ -86,6 +86,18 @@ func (h *hardware) names() []string {
 	return names
 }
 
+// where lists the cards that match, by DPU name.
+func (h *hardware) where(match func(*card) bool) (names []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name, c := range h.cards {
+		if match(c) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // get returns a copy of a card.
 func (h *hardware) get(name string) (card, bool) {
 	h.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,6 +22,8 @@ import (
 
 // IsolationClassName is the class Seed makes.
 const IsolationClassName = "ovn"
+
+const seedWriters = 8
 
 // Seed puts cards into servers and creates what DPF has of them: DPUDevice, DPUNode, DPU and, as soon as Run runs, the Node;
 // besides the DPUCluster with its kubeconfig and the isolation class. Objects that exist are left as they are, so that Seed
@@ -39,20 +42,20 @@ func (f *Fabric) Seed(ctx context.Context, dpus []DPU) error {
 			labels[d.Node] = d.SystemID
 		}
 	}
+	var group errgroup.Group
+	group.SetLimit(seedWriters)
 	for server, devices := range servers {
-		if err := f.seedServer(ctx, server, labels[server], devices); err != nil {
-			return err
-		}
+		group.Go(func() error { return f.seedServer(ctx, server, labels[server], devices) })
 	}
 	for _, d := range dpus {
-		if err := f.seedDPU(ctx, d); err != nil {
-			return err
-		}
-		if err := f.hardware.add(d); err != nil {
-			return err
-		}
+		group.Go(func() error {
+			if err := f.seedDPU(ctx, d); err != nil {
+				return err
+			}
+			return f.hardware.add(d)
+		})
 	}
-	return nil
+	return group.Wait()
 }
 
 func (d *DPU) setDefaults() {

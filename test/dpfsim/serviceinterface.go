@@ -27,10 +27,16 @@ func setupServiceInterface(mgr manager.Manager, w world) error {
 	remote := w.remote.GetCache()
 	self := &handler.TypedEnqueueRequestForObject[*unstructured.Unstructured]{}
 	ofNode := handler.TypedEnqueueRequestsFromMapFunc(func(ctx context.Context, node *corev1.Node) []reconcile.Request {
-		return w.interfaces(ctx, "", func(spec interfaceSpec) bool { return spec.node() == node.Name })
+		return w.interfaces(ctx, "", func(si *unstructured.Unstructured) bool {
+			name, _, err := unstructured.NestedString(si.Object, "spec", "node")
+			return err == nil && name == node.Name
+		})
 	})
 	ofNetwork := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, network client.Object) []reconcile.Request {
-		return w.interfaces(ctx, network.GetNamespace(), func(spec interfaceSpec) bool { return spec.virtualNetwork() == network.GetName() })
+		return w.interfaces(ctx, network.GetNamespace(), func(si *unstructured.Unstructured) bool {
+			spec, err := readSpec[interfaceSpec](si)
+			return err == nil && spec.virtualNetwork() == network.GetName()
+		})
 	})
 	return w.controller(mgr, ControllerServiceInterface).
 		WatchesRawSource(source.Kind(remote, newObject(kindSI), self)).
@@ -40,14 +46,14 @@ func setupServiceInterface(mgr manager.Manager, w world) error {
 }
 
 // interfaces asks for the ServiceInterfaces that match.
-func (w world) interfaces(ctx context.Context, namespace string, match func(interfaceSpec) bool) (requests []reconcile.Request) {
+func (w world) interfaces(ctx context.Context, namespace string, match func(*unstructured.Unstructured) bool) (requests []reconcile.Request) {
 	list := newList(kindSI)
-	if err := w.dpuCluster.List(ctx, list, client.InNamespace(namespace)); err != nil {
+	if err := w.dpuCluster.List(ctx, list, client.InNamespace(namespace), client.UnsafeDisableDeepCopy); err != nil {
 		w.log.Error(err, "list ServiceInterfaces")
 		return nil
 	}
 	for i := range list.Items {
-		if spec, err := readSpec[interfaceSpec](&list.Items[i]); err == nil && match(spec) {
+		if match(&list.Items[i]) {
 			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
 		}
 	}

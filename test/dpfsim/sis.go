@@ -37,14 +37,21 @@ func setupSIS(mgr manager.Manager, w world) error {
 		labels := si.GetLabels()
 		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: labels[labelSetNamespace], Name: labels[labelSetName]}}}
 	})
-	ofNode := handler.TypedEnqueueRequestsFromMapFunc(func(ctx context.Context, _ *corev1.Node) (requests []reconcile.Request) {
+	// Both what a Node was and what it is now comes by here: only sets that want or wanted it are concerned.
+	ofNode := handler.TypedEnqueueRequestsFromMapFunc(func(ctx context.Context, node *corev1.Node) (requests []reconcile.Request) {
 		list := newList(kindSIS)
-		if err := w.dpuCluster.List(ctx, list); err != nil {
+		if err := w.dpuCluster.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 			w.log.Error(err, "list ServiceInterfaceSets")
 			return nil
 		}
 		for i := range list.Items {
-			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+			spec, err := readSpec[setSpec](&list.Items[i])
+			if err != nil {
+				continue
+			}
+			if wanted, err := selects(spec.NodeSelector, node.Labels, true); err == nil && wanted {
+				requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+			}
 		}
 		return requests
 	})
@@ -114,7 +121,7 @@ func (r *setController) spread(ctx context.Context, set *unstructured.Unstructur
 		return reconcile.Result{}, err
 	}
 	nodes := &corev1.NodeList{}
-	if err := r.dpuCluster.List(ctx, nodes); err != nil {
+	if err := r.dpuCluster.List(ctx, nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return reconcile.Result{}, fmt.Errorf("list Nodes: %w", err)
 	}
 	present := map[string]*unstructured.Unstructured{}

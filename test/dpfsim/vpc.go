@@ -64,7 +64,7 @@ func (r *vpcController) ofNode(ctx context.Context, node *corev1.Node) []reconci
 
 func (r *vpcController) requests(ctx context.Context, match func(*unstructured.Unstructured, vpcSpec) bool) (requests []reconcile.Request) {
 	list := newList(kindVPC)
-	if err := r.management.List(ctx, list); err != nil {
+	if err := r.management.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 		r.log.Error(err, "list DPUVPCs")
 		return nil
 	}
@@ -154,11 +154,11 @@ func (r *vpcController) networks(ctx context.Context, vpc *unstructured.Unstruct
 // bad Node prevents for all.
 func (r *vpcController) reconcileNodes(ctx context.Context, vpc *unstructured.Unstructured, spec vpcSpec, networks []*unstructured.Unstructured, report *report) (reconcile.Result, error) {
 	nodes := &corev1.NodeList{}
-	if err := r.dpuCluster.List(ctx, nodes); err != nil {
+	if err := r.dpuCluster.List(ctx, nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return reconcile.Result{}, fmt.Errorf("list Nodes: %w", err)
 	}
 	vpcs := newList(kindVPC)
-	if err := r.management.List(ctx, vpcs); err != nil {
+	if err := r.management.List(ctx, vpcs, client.UnsafeDisableDeepCopy); err != nil {
 		return reconcile.Result{}, fmt.Errorf("list DPUVPCs: %w", err)
 	}
 	var conflicts []error
