@@ -20,7 +20,7 @@ import (
 const stallTable = "../../docs/stall-table.md"
 
 // TestStallTable holds docs/stall-table.md to the exported constants: each reason has one row, no row has a reason that does not
-// exist, no cell is empty, and every condition named is one of the API's.
+// exist, no cell is empty, and every condition named is one of the API's. A reason that is no condition's is one of avoidedServers.
 func TestStallTable(t *testing.T) {
 	reasons, conditions := constants(t, "Reason"), constants(t, "Condition")
 	if len(reasons) == 0 || len(conditions) == 0 {
@@ -39,7 +39,7 @@ func TestStallTable(t *testing.T) {
 			t.Errorf("%s: reason %s is no constant of the API: remove the row", stallTable, reason)
 		}
 		named := word.FindAllStringSubmatch(cells[1], -1)
-		if len(named) == 0 {
+		if len(named) == 0 && cells[1] != "avoidedServers" {
 			t.Errorf("%s: reason %s names no condition", stallTable, reason)
 		}
 		for _, condition := range named {
