@@ -80,8 +80,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if added, err := finalizers.EnsureFinalizer(ctx, r.Client, machine, infrav1.MaasMachineFinalizer); added || err != nil {
 		return ctrl.Result{}, err
 	}
-	if stop, requeue, err := paused.EnsurePausedCondition(ctx, r.Client, p.cluster, machine); stop || requeue || err != nil {
+	if stop, requeue, err := paused.EnsurePausedCondition(ctx, r.Client, p.cluster, machine); stop || err != nil {
 		return ctrl.Result{}, err
+	} else if requeue {
+		return ctrl.Result{RequeueAfter: time.Millisecond}, nil
 	}
 	if !machine.DeletionTimestamp.IsZero() && !controllerutil.ContainsFinalizer(machine, infrav1.MaasMachineFinalizer) {
 		return ctrl.Result{}, nil

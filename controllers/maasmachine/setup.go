@@ -9,9 +9,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
@@ -88,7 +91,7 @@ func (r *Reconciler) complete() {
 	r.OutcomeWindow = cmp.Or(r.OutcomeWindow, maas.OutcomeWindow)
 	r.RefusalGrace = cmp.Or(r.RefusalGrace, defaultRefusalGrace)
 	r.BootstrapRole = cmp.Or(r.BootstrapRole, "maas-dpu-bootstrap-secrets")
-	r.ServiceAccount = cmp.Or(r.ServiceAccount, "maas-dpu-system:maas-dpu-machine-controller-manager")
+	r.ServiceAccount = cmp.Or(r.ServiceAccount, "maas-dpu-machine-system:maas-dpu-machine-controller-manager")
 	if r.Clock == nil {
 		r.Clock = clock.RealClock{}
 	}
@@ -126,7 +129,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, opt
 	filtered := builder.WithPredicates(predicates.ResourceHasFilterLabel(mgr.GetScheme(), log, r.WatchFilterValue))
 	build := ctrl.NewControllerManagedBy(mgr).
 		Named("maasmachine").
-		For(&infrav1.MaasMachine{}, filtered).
+		For(&infrav1.MaasMachine{}, filtered, builder.WithPredicates(moreThanStatus())).
 		WithOptions(options).
 		Watches(&clusterv1.Machine{},
 			handler.EnqueueRequestsFromMapFunc(util.MachineToInfrastructureMapFunc(infrav1.GroupVersion.WithKind("MaasMachine"))), filtered).
@@ -163,6 +166,21 @@ func (r *Reconciler) machinesOfIdentity(ctx context.Context, object client.Objec
 		}
 	}
 	return requests
+}
+
+// moreThanStatus lets through what others change. The status is the controller's own: without this, saying that no server is
+// free would at once ask for one again.
+func moreThanStatus() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, after := e.ObjectOld, e.ObjectNew
+		return before.GetGeneration() != after.GetGeneration() ||
+			!before.GetDeletionTimestamp().Equal(after.GetDeletionTimestamp()) ||
+			!maps.Equal(before.GetLabels(), after.GetLabels()) ||
+			!maps.Equal(before.GetAnnotations(), after.GetAnnotations()) ||
+			!slices.Equal(before.GetFinalizers(), after.GetFinalizers()) ||
+			!equality.Semantic.DeepEqual(before.GetOwnerReferences(), after.GetOwnerReferences()) ||
+			before.GetResourceVersion() == after.GetResourceVersion() // The periodic resync.
+	}}
 }
 
 // identityChanged lets through what may change an answer: the spec, and whether the identity can be used.

@@ -34,7 +34,7 @@ type process struct {
 // restart starts a fresh process that dies after its killAt-th effect; 0 lets it live.
 func (w *world) restart(killAt int) {
 	p := &process{killAt: killAt}
-	objects := p.mortal(w.objects)
+	objects := p.mortal(w.objects.(client.WithWatch))
 	p.reconciler = &maasmachine.Reconciler{
 		Client: objects, APIReader: objects,
 		Scope: scope.NewIdentities(scope.IdentityOptions{

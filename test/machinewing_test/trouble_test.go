@@ -258,6 +258,23 @@ func TestMovedWhileGoingDown(t *testing.T) {
 	w.expectDown()
 }
 
+// TestMovedWhileReleasing loses the status while MAAS releases a server that never had a provider ID: MAAS has forgotten the
+// token by then, and only the annotations say whose it is.
+func TestMovedWhileReleasing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{servers: 1, ports: true, erase: 2 * time.Second})
+	w.region.Inject(maassim.Fault{Kind: maassim.FaultDeployFails, Operation: "deploy", Count: 1})
+	w.until(func() bool { return w.server(serverID(0)).StatusName == "Disk erasing" }, "erasing")
+	w.remove()
+	m := w.machine()
+	m.Status = infrav1.MaasMachineStatus{}
+	w.Expect(w.objects.Status().Update(w.Context(), m)).To(Succeed())
+	w.restart(0)
+	w.until(func() bool { return w.machine().Status.SystemID != "" }, "found by annotation")
+	w.until(w.gone, "down")
+	w.expectDown()
+}
+
 func TestDeletedRightAfterALostAllocation(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{servers: 2, ports: true})
@@ -349,7 +366,7 @@ func TestSecretGoneKeepsTheFinalizer(t *testing.T) {
 func TestBootstrapSecretForbidden(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{servers: 1, ports: true})
-	w.process.reconciler.APIReader = interceptor.NewClient(w.objects, interceptor.Funcs{
+	w.process.reconciler.APIReader = interceptor.NewClient(w.objects.(client.WithWatch), interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
 			if _, ok := o.(*corev1.Secret); ok && key.Namespace == tenant {
 				return apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, key.Name, nil)

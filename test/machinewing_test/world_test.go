@@ -62,8 +62,11 @@ type world struct {
 	*WithT
 	region  *maassim.Region
 	address string
-	objects client.WithWatch
+	objects client.Client
 	process *process
+	options options
+	// deleted counts the machines deleted so far.
+	deleted int
 	// refuse lets the fabric refuse servers, by reason.
 	refuse map[string]string
 	// unproven keeps the fabric from proving detachment.
@@ -79,6 +82,8 @@ type options struct {
 	plain bool
 	// ports asks for a port on the VPC.
 	ports bool
+	// erase is how long MAAS erases; default 10 ms.
+	erase time.Duration
 	// identity changes the identity.
 	identity func(*infrav1.MaasClusterIdentity)
 }
@@ -94,11 +99,25 @@ func scheme(t *testing.T) *runtime.Scheme {
 	return s
 }
 
+// newWorld is a world with everything in it, and a machine wing that was just started.
 func newWorld(t *testing.T, o options) *world {
 	t.Helper()
-	w := &world{T: t, WithT: NewWithT(t), refuse: map[string]string{}}
+	w := newEmptyWorld(t, o)
+	field, extract := maasmachine.IndexSystemID()
+	w.objects = fake.NewClientBuilder().WithScheme(scheme(t)).
+		WithStatusSubresource(&infrav1.MaasMachine{}, &infrav1.MaasClusterIdentity{}, &infrav1.DPUAttachment{}, &infrav1.MaasCluster{}).
+		WithIndex(&infrav1.MaasMachine{}, field, extract).
+		WithObjects(w.manifests()...).Build()
+	w.restart(0)
+	return w
+}
+
+// newEmptyWorld has a MAAS and no management cluster.
+func newEmptyWorld(t *testing.T, o options) *world {
+	t.Helper()
+	w := &world{T: t, WithT: NewWithT(t), refuse: map[string]string{}, options: o}
 	w.region = maassim.New(maassim.Options{Timing: maassim.Timing{
-		PowerOff: 5 * time.Millisecond, PowerOn: 5 * time.Millisecond, Deploy: 20 * time.Millisecond, Erase: 10 * time.Millisecond,
+		PowerOff: 5 * time.Millisecond, PowerOn: 5 * time.Millisecond, Deploy: 20 * time.Millisecond, Erase: max(o.erase, 10*time.Millisecond),
 	}})
 	w.region.AddUser(account, accountKey, false)
 	w.region.AddUser("stranger", strangerKey, false)
@@ -122,23 +141,12 @@ func newWorld(t *testing.T, o options) *world {
 		server.Close()
 	})
 	w.address = server.URL + "/MAAS"
-
-	field, extract := maasmachine.IndexSystemID()
-	w.objects = fake.NewClientBuilder().WithScheme(scheme(t)).
-		WithStatusSubresource(&infrav1.MaasMachine{}, &infrav1.MaasClusterIdentity{}, &infrav1.DPUAttachment{}, &infrav1.MaasCluster{}).
-		WithIndex(&infrav1.MaasMachine{}, field, extract).
-		WithObjects(w.manifests(o)...).Build()
-	w.restart(0)
 	return w
 }
 
 func serverID(i int) string { return fmt.Sprintf("srv%03d", i) }
 
-// manifests are all objects as tenant and operator made them, up to the MaasMachine owned by its Machine.
-func (w *world) manifests(o options) []client.Object {
-	meta := func(name string) metav1.ObjectMeta {
-		return metav1.ObjectMeta{Namespace: tenant, Name: name, UID: "uid-" + "abc", Labels: map[string]string{clusterv1.ClusterNameLabel: "red"}}
-	}
+func (w *world) identity() *infrav1.MaasClusterIdentity {
 	identity := &infrav1.MaasClusterIdentity{
 		ObjectMeta: metav1.ObjectMeta{Name: "identity", UID: "identity", Generation: 1},
 		Spec: infrav1.MaasClusterIdentitySpec{
@@ -146,12 +154,51 @@ func (w *world) manifests(o options) []client.Object {
 			AllowedNamespaces: &infrav1.AllowedNamespaces{Names: []string{tenant}},
 			Isolation:         infrav1.IsolationRequired,
 			PortIsolation:     infrav1.PortIsolationRequirementNotAssertedAccepted,
-			Deadlines:         infrav1.Deadlines{CallSeconds: ptr.To[int32](2), AllocateSeconds: ptr.To[int32](2)},
 		},
 	}
-	if o.identity != nil {
-		o.identity(identity)
+	if w.options.identity != nil {
+		w.options.identity(identity)
 	}
+	return identity
+}
+
+func (w *world) secret() *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: wing, Name: "maas"}, Data: map[string][]byte{scope.IdentitySecretKey: []byte(accountKey)}}
+}
+
+func (w *world) bootstrapSecret() *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "bootstrap"}, Data: map[string][]byte{"value": []byte(userData)}}
+}
+
+// fabricObjects are a TenantVPC and what the fabric knows of the servers.
+func (w *world) fabricObjects(servers int) []client.Object {
+	vpc := &infrav1.TenantVPC{
+		ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "vpc"},
+		Spec:       infrav1.TenantVPCSpec{FabricName: "fabric", Subnets: []infrav1.VPCSubnet{{Name: "nodes", CIDR: "10.64.0.0/24"}}},
+	}
+	vpc.Status.Subnets = []infrav1.VPCSubnetStatus{{Name: "nodes", CIDR: "10.64.0.0/24", ExternallyRouted: ptr.To(true)}}
+	conditions.Set(vpc, metav1.Condition{Type: infrav1.ReadyCondition, Status: metav1.ConditionTrue, Reason: infrav1.ReadyReason})
+	objects := []client.Object{vpc}
+	for i := range servers {
+		objects = append(objects, &infrav1.DPUServer{
+			ObjectMeta: metav1.ObjectMeta{Name: infrav1.DPUServerName(source, serverID(i))},
+			Spec:       infrav1.DPUServerSpec{FabricName: "fabric", Source: source, SystemID: serverID(i)},
+			Status: infrav1.DPUServerStatus{Eligibility: infrav1.Eligible, DPUs: []infrav1.BoundDPU{
+				{DPUDevice: "dpu-" + serverID(i), Ports: []infrav1.DPUServerPort{{PF: ptr.To[int32](0)}}},
+			}},
+		})
+	}
+	return objects
+}
+
+// manifests are all objects as tenant and operator made them, up to the MaasMachine owned by its Machine.
+func (w *world) manifests() []client.Object {
+	meta := func(name string) metav1.ObjectMeta {
+		return metav1.ObjectMeta{Namespace: tenant, Name: name, UID: "uid", Labels: map[string]string{clusterv1.ClusterNameLabel: "red"}}
+	}
+	identity := w.identity()
+	// Shorter than the API server would take, so that lost answers are waited for in test time.
+	identity.Spec.Deadlines = infrav1.Deadlines{CallSeconds: ptr.To[int32](2), AllocateSeconds: ptr.To[int32](2)}
 	cluster := &clusterv1.Cluster{ObjectMeta: meta("red"), Spec: clusterv1.ClusterSpec{
 		InfrastructureRef: clusterv1.ContractVersionedObjectReference{APIGroup: infrav1.GroupVersion.Group, Kind: "MaasCluster", Name: "red"},
 	}}
@@ -166,27 +213,11 @@ func (w *world) manifests(o options) []client.Object {
 		APIVersion: clusterv1.GroupVersion.String(), Kind: "Machine", Name: machineName, UID: machine.UID, Controller: ptr.To(true),
 	}}
 	maasCluster := &infrav1.MaasCluster{ObjectMeta: meta("red"), Spec: infrav1.MaasClusterSpec{IdentityRef: infrav1.IdentityReference{Name: "identity"}}}
-	objects := []client.Object{
-		identity, cluster, machine, maasMachine, maasCluster,
-		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: wing, Name: "maas"}, Data: map[string][]byte{scope.IdentitySecretKey: []byte(accountKey)}},
-		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "bootstrap"}, Data: map[string][]byte{"value": []byte(userData)}},
-	}
-	if o.ports {
+	objects := []client.Object{identity, cluster, machine, maasMachine, maasCluster, w.secret(), w.bootstrapSecret()}
+	if w.options.ports {
 		maasMachine.Spec.Ports = []infrav1.MachinePort{{Name: "net0", PF: ptr.To[int32](0), Subnet: "nodes"}}
 		maasCluster.Spec.VPCName = "vpc"
-		vpc := &infrav1.TenantVPC{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "vpc"}}
-		vpc.Status.Subnets = []infrav1.VPCSubnetStatus{{Name: "nodes", CIDR: "10.64.0.0/24", ExternallyRouted: ptr.To(true)}}
-		conditions.Set(vpc, metav1.Condition{Type: infrav1.ReadyCondition, Status: metav1.ConditionTrue, Reason: infrav1.ReadyReason})
-		objects = append(objects, vpc)
-		for i := range o.servers {
-			objects = append(objects, &infrav1.DPUServer{
-				ObjectMeta: metav1.ObjectMeta{Name: infrav1.DPUServerName(source, serverID(i))},
-				Spec:       infrav1.DPUServerSpec{Source: source, SystemID: serverID(i)},
-				Status: infrav1.DPUServerStatus{Eligibility: infrav1.Eligible, DPUs: []infrav1.BoundDPU{
-					{DPUDevice: "dpu-" + serverID(i), Ports: []infrav1.DPUServerPort{{PF: ptr.To[int32](0)}}},
-				}},
-			})
-		}
+		objects = append(objects, w.fabricObjects(w.options.servers)...)
 	}
 	return objects
 }
@@ -194,39 +225,53 @@ func (w *world) manifests(o options) []client.Object {
 // fabric does what the fabric wing would have done since the last call.
 func (w *world) fabric() {
 	w.Helper()
+	w.Expect(w.prove(w.Context())).To(Succeed())
+}
+
+func (w *world) prove(ctx context.Context) error {
 	list := &infrav1.DPUAttachmentList{}
-	w.Expect(w.objects.List(w.Context(), list)).To(Succeed())
-	for i := range list.Items {
-		a := &list.Items[i]
-		reason, refused := w.refuse[a.Spec.Server.SystemID]
-		if a.DeletionTimestamp != nil {
-			if a.Spec.State == infrav1.AttachmentStateDetached && a.Status.State == infrav1.AttachmentStateDetached {
-				controllerutil.RemoveFinalizer(a, infrav1.DPUAttachmentFinalizer)
-				w.Expect(w.objects.Update(w.Context(), a)).To(Succeed())
-			}
-			continue
-		}
-		if controllerutil.AddFinalizer(a, infrav1.DPUAttachmentFinalizer) {
-			w.Expect(w.objects.Update(w.Context(), a)).To(Succeed())
-		}
-		attached := metav1.Condition{Type: infrav1.AttachedCondition, Status: metav1.ConditionTrue, Reason: infrav1.AttachedReason}
-		a.Status.TokenHash, a.Status.ObservedGeneration = maas.TokenHash(a.Spec.Server.Token), a.Generation
-		a.Status.State = a.Spec.State
-		a.Status.ValidUntil = &metav1.Time{Time: time.Now().Add(time.Minute)}
-		switch {
-		case a.Spec.State == infrav1.AttachmentStateAttached && refused:
-			a.Status.State = ""
-			conditions.Set(a, metav1.Condition{Type: infrav1.DPUResolvedCondition, Status: metav1.ConditionFalse, Reason: reason})
-			attached = metav1.Condition{Type: infrav1.AttachedCondition, Status: metav1.ConditionFalse, Reason: reason}
-		case a.Spec.State == infrav1.AttachmentStateDetached && w.unproven:
-			a.Status.State = ""
-			attached = metav1.Condition{Type: infrav1.AttachedCondition, Status: metav1.ConditionUnknown, Reason: infrav1.DetachUnprovenReason}
-		case a.Spec.State == infrav1.AttachmentStateDetached:
-			attached = metav1.Condition{Type: infrav1.AttachedCondition, Status: metav1.ConditionFalse, Reason: infrav1.DetachedReason}
-		}
-		conditions.Set(a, attached)
-		w.Expect(w.objects.Status().Update(w.Context(), a)).To(Succeed())
+	if err := w.objects.List(ctx, list); err != nil {
+		return err
 	}
+	for i := range list.Items {
+		if err := w.proveOne(ctx, &list.Items[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *world) proveOne(ctx context.Context, a *infrav1.DPUAttachment) error {
+	if a.DeletionTimestamp != nil {
+		if a.Spec.State == infrav1.AttachmentStateDetached && a.Status.State == infrav1.AttachmentStateDetached {
+			controllerutil.RemoveFinalizer(a, infrav1.DPUAttachmentFinalizer)
+			return w.objects.Update(ctx, a)
+		}
+		return nil
+	}
+	if controllerutil.AddFinalizer(a, infrav1.DPUAttachmentFinalizer) {
+		if err := w.objects.Update(ctx, a); err != nil {
+			return err
+		}
+	}
+	reason, refused := w.refuse[a.Spec.Server.SystemID]
+	attached := metav1.Condition{Type: infrav1.AttachedCondition, Status: metav1.ConditionTrue, Reason: infrav1.AttachedReason}
+	a.Status.TokenHash, a.Status.ObservedGeneration = maas.TokenHash(a.Spec.Server.Token), a.Generation
+	a.Status.State = a.Spec.State
+	a.Status.ValidUntil = &metav1.Time{Time: time.Now().Add(time.Minute).Truncate(time.Minute).Add(time.Minute)}
+	switch {
+	case a.Spec.State == infrav1.AttachmentStateAttached && refused:
+		a.Status.State = ""
+		conditions.Set(a, metav1.Condition{Type: infrav1.DPUResolvedCondition, Status: metav1.ConditionFalse, Reason: reason})
+		attached = metav1.Condition{Type: infrav1.AttachedCondition, Status: metav1.ConditionFalse, Reason: reason}
+	case a.Spec.State == infrav1.AttachmentStateDetached && w.unproven:
+		a.Status.State = ""
+		attached = metav1.Condition{Type: infrav1.AttachedCondition, Status: metav1.ConditionUnknown, Reason: infrav1.DetachUnprovenReason}
+	case a.Spec.State == infrav1.AttachmentStateDetached:
+		attached = metav1.Condition{Type: infrav1.AttachedCondition, Status: metav1.ConditionFalse, Reason: infrav1.DetachedReason}
+	}
+	conditions.Set(a, attached)
+	return w.objects.Status().Update(ctx, a)
 }
 
 // proven is what the fabric has proven of a server under a claim, as of now; "" if nothing, or no attachment.
