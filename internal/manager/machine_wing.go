@@ -32,14 +32,14 @@ func setupMachineWing(ctx context.Context, mgr ctrl.Manager, options *Options) e
 		return err
 	}
 	if err := (&maasclusteridentity.Reconciler{
-		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Scope: identities, Recorder: mgr.GetEventRecorder(options.name()),
+		Client: mgr.GetClient(), Scope: identities, Recorder: mgr.GetEventRecorder(options.name()),
 		Clock: clock.RealClock{}, WatchFilterValue: options.WatchFilterValue,
 	}).SetupWithManager(ctx, mgr, options.controllerOptions()); err != nil {
 		return err
 	}
 	if err := (&maascluster.Reconciler{
-		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Scope: identities, Recorder: mgr.GetEventRecorder(options.name()),
-		Clock: clock.RealClock{}, WatchFilterValue: options.WatchFilterValue,
+		Client: mgr.GetClient(), Scope: identities, Recorder: mgr.GetEventRecorder(options.name()),
+		WatchFilterValue: options.WatchFilterValue,
 	}).SetupWithManager(ctx, mgr, options.controllerOptions()); err != nil {
 		return err
 	}

@@ -89,6 +89,7 @@ func (w *World) identity() *infrav1.MaasClusterIdentity {
 	identity := &infrav1.MaasClusterIdentity{ObjectMeta: metav1.ObjectMeta{Name: source}}
 	identity.Spec.Endpoint, identity.Spec.CABundle, identity.Spec.Source = w.maasEndpoint, w.maasCA.CertPEM, source
 	identity.Spec.SecretRef = infrav1.LocalSecretReference{Name: "maas-rack-servers"}
+	identity.Spec.AllowedZones = zones
 	identity.Spec.AllowedNamespaces = &infrav1.AllowedNamespaces{Names: []string{"red", "blue"}}
 	return identity
 }
