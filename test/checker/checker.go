@@ -93,12 +93,18 @@ type Checker struct {
 // Check looks at everything that was and is. It may be called at any time: no invariant allows an exception in between.
 func (c *Checker) Check() Verdict {
 	pass := &run{inventory: c.Inventory, verdict: Verdict{Observations: map[string]int{}}}
-	// MAAS first: whatever it shows was caused by an object the recorder saw before, never the other way round.
+	// A token is stored before it is used and its object goes after its server is free: whoever had it before or after MAAS was
+	// read had it then.
+	before := c.Recorder.snapshot()
 	pass.machines, pass.effects = c.MAAS.Machines(), c.MAAS.Effects()
 	if c.Fabric != nil {
 		pass.plugs, pass.changes, pass.fabric = c.Fabric.Plugs(), c.Fabric.LabelChanges(), c.Fabric
 	}
 	pass.snapshot = c.Recorder.snapshot()
+	pass.claims = claims(before, pass.snapshot)
+	for systemID := range before.held {
+		pass.held[systemID] = true
+	}
 	if pass.effects == nil {
 		pass.verdict.Sampled = []string{"I3", "I4", "I5", "I7"}
 	}
@@ -119,6 +125,8 @@ type run struct {
 	plugs     []Plug
 	changes   []LabelChange
 	fabric    Fabric
+	// claims are the living MaasMachines, by UID, that have a token.
+	claims map[string]map[string]bool
 	snapshot
 	verdict Verdict
 }

@@ -11,12 +11,6 @@ import (
 
 // noLeak: every server allocated under one of our tokens belongs to one living MaasMachine or is listed as held.
 func (r *run) noLeak() {
-	claims := map[string]int{}
-	for _, m := range r.living() {
-		if m.Token != "" {
-			claims[m.Token]++
-		}
-	}
 	for _, server := range r.machines {
 		if !r.ours(server.Owner) || server.Status == maasReady || server.Status == maasNew {
 			continue
@@ -30,8 +24,8 @@ func (r *run) noLeak() {
 		case r.held[server.SystemID]:
 		case token == "":
 			r.breaks("I1", "server %s is allocated to %s under no token", server.SystemID, server.Owner)
-		case claims[token] != 1:
-			r.breaks("I1", "server %s (status %d) is allocated under a token that %d living MaasMachines have, and is not listed as held", server.SystemID, server.Status, claims[token])
+		case len(r.claims[token]) != 1:
+			r.breaks("I1", "server %s (status %d) is allocated under a token that %d living MaasMachines have, and is not listed as held", server.SystemID, server.Status, len(r.claims[token]))
 		}
 	}
 }

@@ -224,6 +224,23 @@ func (s snapshot) living() []machineRecord {
 	return living
 }
 
+// claims are the living machines of some snapshots by token, each counted once.
+func claims(snapshots ...snapshot) map[string]map[string]bool {
+	byToken := map[string]map[string]bool{}
+	for _, s := range snapshots {
+		for _, m := range s.living() {
+			if m.Token == "" {
+				continue
+			}
+			if byToken[m.Token] == nil {
+				byToken[m.Token] = map[string]bool{}
+			}
+			byToken[m.Token][m.UID] = true
+		}
+	}
+	return byToken
+}
+
 // owner returns the machine a token was stored in, living or gone.
 func (s snapshot) owner(token string) (machineRecord, bool) {
 	for i := len(s.machines) - 1; i >= 0; i-- {

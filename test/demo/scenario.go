@@ -46,10 +46,16 @@ type Run struct {
 	Verdict  checker.Verdict
 
 	red, blue *Tenant
+	watch     *checker.Watch
 }
+
+// checkInterval is how often the invariants are checked while a step goes on.
+const checkInterval = 2 * time.Second
 
 // Play runs the scenario. It returns an error at the first thing that did not hold; the last verdict is then in Verdict too.
 func (r *Run) Play(ctx context.Context) error {
+	r.watch = r.World.Checker.Watch(ctx, checkInterval)
+	defer r.watch.Stop()
 	type step struct {
 		name string
 		do   func(context.Context) error
@@ -92,7 +98,7 @@ func (r *Run) step(ctx context.Context, name string, do func(context.Context) er
 	if screenErr := r.World.Screen(context.WithoutCancel(ctx), r.Out); screenErr != nil && err == nil {
 		err = screenErr
 	}
-	r.Verdict = r.World.Checker.Check()
+	r.Verdict = r.watch.Verdict()
 	fmt.Fprintln(r.Out, r.Verdict)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
