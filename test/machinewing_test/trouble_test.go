@@ -262,15 +262,15 @@ func TestMovedWhileGoingDown(t *testing.T) {
 // token by then, and only the annotations say whose it is.
 func TestMovedWhileReleasing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{servers: 1, ports: true, erase: 2 * time.Second})
+	w := newWorld(t, options{servers: 1, ports: true, powerOff: 8 * poll})
 	w.region.Inject(maassim.Fault{Kind: maassim.FaultDeployFails, Operation: "deploy", Count: 1})
-	w.until(func() bool { return w.server(serverID(0)).StatusName == "Disk erasing" }, "erasing")
+	w.until(func() bool { return w.server(serverID(0)).StatusName == "Releasing" }, "releasing")
 	w.remove()
 	m := w.machine()
 	m.Status = infrav1.MaasMachineStatus{}
 	w.Expect(w.objects.Status().Update(w.Context(), m)).To(Succeed())
 	w.restart(0)
-	w.until(func() bool { return w.machine().Status.SystemID != "" }, "found by annotation")
+	w.until(func() bool { m := w.machine(); return m != nil && m.Status.SystemID != "" }, "found by annotation")
 	w.until(w.gone, "down")
 	w.expectDown()
 }

@@ -82,8 +82,8 @@ type options struct {
 	plain bool
 	// ports asks for a port on the VPC.
 	ports bool
-	// erase is how long MAAS erases; default 10 ms.
-	erase time.Duration
+	// powerOff is how long a server takes to go off; default 5 ms.
+	powerOff time.Duration
 	// identity changes the identity.
 	identity func(*infrav1.MaasClusterIdentity)
 }
@@ -117,7 +117,7 @@ func newEmptyWorld(t *testing.T, o options) *world {
 	t.Helper()
 	w := &world{T: t, WithT: NewWithT(t), refuse: map[string]string{}, options: o}
 	w.region = maassim.New(maassim.Options{Timing: maassim.Timing{
-		PowerOff: 5 * time.Millisecond, PowerOn: 5 * time.Millisecond, Deploy: 20 * time.Millisecond, Erase: max(o.erase, 10*time.Millisecond),
+		PowerOff: max(o.powerOff, 5*time.Millisecond), PowerOn: 5 * time.Millisecond, Deploy: 20 * time.Millisecond, Erase: 10 * time.Millisecond,
 	}})
 	w.region.AddUser(account, accountKey, false)
 	w.region.AddUser("stranger", strangerKey, false)
