@@ -131,7 +131,7 @@ func (r *Reconciler) observeCards(ctx context.Context, o *observation) error {
 		}
 		server.Members = append(server.Members, found.Members...)
 	}
-	if finding := o.assign(server); finding.Answer != vpc.Yes {
+	if finding := o.assign(server); o.resolved.Answer == vpc.Yes {
 		o.resolved = finding
 	}
 	for i := range o.cards {

@@ -32,7 +32,9 @@ func decideAttach(o *observation, d decision) decision {
 		d.needsClaim = true
 	}
 	running := o.wasAttached()
-	if !running && d.authorized.status != metav1.ConditionTrue {
+	// What is half way on goes no further without an answer, and says where it stands.
+	waiting := o.holds() && d.authorized.status == metav1.ConditionUnknown
+	if !running && !waiting && d.authorized.status != metav1.ConditionTrue {
 		d.resolved = sayUnknown(infrav1.NotStartedReason, "not authorised")
 		d.attached = sayFalse(infrav1.NotStartedReason, "not authorised")
 		d.pace = paceOf(d.authorized)

@@ -47,7 +47,7 @@ func decideDetach(o *observation, d decision) decision {
 
 // planDetach plans the way off for one card; concerned is false if nothing was ever written to it.
 func (o *observation) planDetach(c *card) (plan vpc.Plan, concerned bool) {
-	options := vpc.DetachOptions{Urgent: o.lost(), MayRepeat: o.mayRepeat()}
+	options := vpc.DetachOptions{Urgent: o.lost(), Repeat: o.mayRepeat()}
 	plan, written := vpc.PlanDetach(c.want, c.evidence, o.now, options)
 	if written {
 		return plan, true
@@ -59,10 +59,16 @@ func (o *observation) planDetach(c *card) (plan vpc.Plan, concerned bool) {
 	return vpc.PlanRejoin(c.want, remembered.Before, c.evidence, o.now, options), true
 }
 
-// mayRepeat reports whether plugging once more, to be able to prove the unplugging, is permitted: as permitted as any
-// attachment.
-func (o *observation) mayRepeat() bool {
-	return o.confirmed() && o.network.Answer == vpc.Yes && o.tenant != nil && o.fabricFound.Answer == vpc.Yes
+// mayRepeat says whether plugging once more, to be able to prove the unplugging, is permitted: as permitted as any attachment.
+func (o *observation) mayRepeat() vpc.Answer {
+	switch {
+	case o.tenant == nil:
+		return vpc.No
+	case !o.claim.asked:
+		return vpc.Unknown
+	default:
+		return o.claim.finding.Answer
+	}
 }
 
 // retreat makes the next step off.

@@ -56,4 +56,3 @@ func read(ctx context.Context, reader client.Reader, namespace, name string, int
 	err = reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, into)
 	return err == nil, client.IgnoreNotFound(err)
 }
-

@@ -139,8 +139,9 @@ type DetachOptions struct {
 	// Urgent unplugs even if the Node is not alive, so that the detachment cannot be proven in this round: the server may be
 	// somebody else's already.
 	Urgent bool
-	// MayRepeat says that the claim is confirmed, so that an unproven detachment may be repeated by plugging once more.
-	MayRepeat bool
+	// Repeat says whether an unproven detachment may be repeated by plugging once more, because the claim is confirmed. While
+	// that is Unknown, nothing is plugged and nothing that was plugged for a repetition is unplugged.
+	Repeat Answer
 }
 
 // PlanDetach plans the way off for a DPU. Written is false if there is no record of this claim on it: then there is no plan, and
@@ -159,7 +160,7 @@ func PlanDetach(want Want, e Evidence, now time.Time, options DetachOptions) (pl
 		return wait(left), true
 	}
 	switch ports := portsOn(e.Carrier()); {
-	case len(ports) > 0 && holder.Repeat && holder.Unplugged == nil && options.MayRepeat:
+	case len(ports) > 0 && holder.Repeat && holder.Unplugged == nil && options.Repeat != No:
 		return planRepeat(want, holder, e, now, options), true
 	case len(ports) > 0:
 		return planUnplug(holder, ports, holder.Repeat, e, now, options), true
@@ -184,7 +185,7 @@ func PlanRejoin(want Want, before Continuity, e Evidence, now time.Time, options
 	unproven := func(why string) Plan {
 		return waitFor(infrav1.DetachUnprovenReason, "the record on "+e.name()+" is gone, so that detachment cannot be proven: "+why)
 	}
-	if !options.MayRepeat {
+	if options.Repeat != Yes {
 		return unproven("it is repeated once the claim is confirmed")
 	}
 	if finding := Preflight(e, want.Claim, now); finding.Answer != Yes {
@@ -246,7 +247,7 @@ func leave(want Want, holder Holder, e Evidence) Plan {
 
 // repeat starts over after a detachment that cannot be proven: plug, prove, unplug, prove.
 func repeat(want Want, holder Holder, e Evidence, now time.Time, options DetachOptions, why string) Plan {
-	if !options.MayRepeat {
+	if options.Repeat != Yes {
 		return waitFor(infrav1.DetachUnprovenReason, why+"; it is repeated once the claim is confirmed")
 	}
 	holder.Repeat, holder.Unplugged, holder.Plugged = true, nil, false
@@ -259,6 +260,9 @@ func repeat(want Want, holder Holder, e Evidence, now time.Time, options DetachO
 
 // planRepeat goes on with a repetition: once the ports are proven attached they are unplugged again.
 func planRepeat(want Want, holder Holder, e Evidence, now time.Time, options DetachOptions) Plan {
+	if options.Repeat != Yes {
+		return waitFor(infrav1.DetachUnprovenReason, "the ports of "+e.name()+" are plugged once more; they are unplugged once the claim is confirmed or lost")
+	}
 	plan := planPlug(want, holder, e, now)
 	if plan.Step == StepDone {
 		return planUnplug(holder, portsOn(e.Carrier()), false, e, now, options)

@@ -109,25 +109,26 @@ func TestPlanDetach(t *testing.T) {
 			return e
 		}(), DetachOptions{}, StepWait, infrav1.DetachingPortReason, Change{}},
 		{"unplugged", gone(unplugged, inVPC), DetachOptions{}, StepLeave, infrav1.DetachingVPCReason, Change{Remove: removeVPC, Holder: tombstone}},
-		{"unplugged, silent now", silent(gone(unplugged, inVPC)), DetachOptions{MayRepeat: true}, StepWait, infrav1.DPUNotReadyReason, Change{}},
+		{"unplugged, silent now", silent(gone(unplugged, inVPC)), DetachOptions{Repeat: Yes}, StepWait, infrav1.DPUNotReadyReason, Change{}},
 		{"unplugged, booted in between, not confirmed", booted(gone(unplugged, inVPC)), DetachOptions{}, StepWait, infrav1.DetachUnprovenReason, Change{}},
 		{
-			"unplugged, booted in between", booted(gone(unplugged, inVPC)), DetachOptions{MayRepeat: true}, StepPlug, infrav1.DetachingPortReason,
+			"unplugged, booted in between", booted(gone(unplugged, inVPC)), DetachOptions{Repeat: Yes}, StepPlug, infrav1.DetachingPortReason,
 			Change{Set: removePort, Holder: repeating},
 		},
-		{"repeating, not attached again yet", gone(repeating, portKeys), DetachOptions{MayRepeat: true}, StepWait, infrav1.EvidenceMissingReason, Change{}},
+		{"repeating, not attached again yet", gone(repeating, portKeys), DetachOptions{Repeat: Yes}, StepWait, infrav1.EvidenceMissingReason, Change{}},
 		{"repeating, attached again", booted(func() Evidence {
 			e := attached(t)
 			e.Carriers = held(t, e, repeating, portKeys).Carriers
 			return e
-		}()), DetachOptions{MayRepeat: true}, StepUnplug, infrav1.DetachingPortReason, Change{
+		}()), DetachOptions{Repeat: Yes}, StepUnplug, infrav1.DetachingPortReason, Change{
 			Remove: removePort, Holder: with(plugged, func(h *Holder) { h.Unplugged = &newStretch }),
 		}},
-		{"repeating, no longer confirmed", gone(repeating, portKeys), DetachOptions{}, StepUnplug, infrav1.DetachingPortReason, Change{
+		{"repeating, not known whether confirmed", gone(repeating, portKeys), DetachOptions{}, StepWait, infrav1.DetachUnprovenReason, Change{}},
+		{"repeating, no longer confirmed", gone(repeating, portKeys), DetachOptions{Repeat: No}, StepUnplug, infrav1.DetachingPortReason, Change{
 			Remove: removePort, Holder: with(unplugged, func(h *Holder) { h.Repeat = true }),
 		}},
 		{"unplugged without proof of the repetition", gone(with(unplugged, func(h *Holder) { h.Repeat = true }), inVPC), DetachOptions{}, StepWait, infrav1.DetachUnprovenReason, Change{}},
-		{"unplugged without proof of the repetition, confirmed again", gone(with(unplugged, func(h *Holder) { h.Repeat = true }), inVPC), DetachOptions{MayRepeat: true}, StepPlug, infrav1.DetachingPortReason, Change{
+		{"unplugged without proof of the repetition, confirmed again", gone(with(unplugged, func(h *Holder) { h.Repeat = true }), inVPC), DetachOptions{Repeat: Yes}, StepPlug, infrav1.DetachingPortReason, Change{
 			Set: removePort, Holder: repeating,
 		}},
 		{"the port label was taken away by somebody else", gone(plugged, inVPC), DetachOptions{}, StepWait, infrav1.DetachUnprovenReason, Change{}},
@@ -159,18 +160,18 @@ func TestPlanRejoin(t *testing.T) {
 		name   string
 		e      Evidence
 		before Continuity
-		repeat bool
+		repeat Answer
 		step   Step
 	}{
-		{"one stretch since before the first write", idle(), stretch, false, StepDone},
-		{"one stretch, still marked", marked(idle(), ourMark), stretch, false, StepWait},
-		{"the Node was recreated", recreated, stretch, false, StepWait},
-		{"the Node was recreated, confirmed", recreated, stretch, true, StepJoin},
-		{"nothing remembered, confirmed", idle(), Continuity{}, true, StepJoin},
-		{"held by another", held(t, idle(), other, portKeys), stretch, true, StepWait},
+		{"one stretch since before the first write", idle(), stretch, Unknown, StepDone},
+		{"one stretch, still marked", marked(idle(), ourMark), stretch, Unknown, StepWait},
+		{"the Node was recreated", recreated, stretch, Unknown, StepWait},
+		{"the Node was recreated, confirmed", recreated, stretch, Yes, StepJoin},
+		{"nothing remembered, confirmed", idle(), Continuity{}, Yes, StepJoin},
+		{"held by another", held(t, idle(), other, portKeys), stretch, Yes, StepWait},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got := PlanRejoin(wanted(), tc.before, tc.e, now, DetachOptions{MayRepeat: tc.repeat})
+			got := PlanRejoin(wanted(), tc.before, tc.e, now, DetachOptions{Repeat: tc.repeat})
 			if got.Step != tc.step {
 				t.Errorf("got %+v", got)
 			}

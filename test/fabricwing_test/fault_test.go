@@ -9,6 +9,7 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -83,7 +84,7 @@ func TestBadServers(t *testing.T) {
 			func(d dpfsim.DPU) {
 				w.Eventually(w.eligibility(d)).Should(Equal(infrav1.Eligible))
 				w.maas.setOff(d.SystemID)
-				world.dpf.SetHostPower(d.Node, false)
+				world.dpf.SetHostPower(d.SystemID, false)
 			},
 		},
 	} {
@@ -180,11 +181,13 @@ func TestDrift(t *testing.T) {
 	w.Expect(plugged(d)).To(BeFalse())
 }
 
-// TestSecondVPCClaimsTheNode blocks DPF: the running tenant's mark stays as it was or changes, and what is read is said.
+// TestNodeMarkedOtherwise finds somebody else's mark on the Node between the two writes of the way on.
 func TestNodeMarkedOtherwise(t *testing.T) {
 	w := newWing(t)
 	d := w.newServer(nil)
 	w.newTenant("red", "mark")
+	tenant := &infrav1.TenantVPC{ObjectMeta: metav1.ObjectMeta{Namespace: "red", Name: "mark"}}
+	w.Eventually(w.reason(tenant, infrav1.ReadyCondition)).Should(HavePrefix("True/"))
 	stall := world.dpf.Inject(dpfsim.Fault{Kind: dpfsim.ControllerStalled, Target: dpfsim.ControllerVPC})
 	t.Cleanup(stall)
 	a := w.attach("red", "mark", "mark", "m", d.SystemID, w.claim("red", "m", d.SystemID))
