@@ -49,9 +49,9 @@ func (w *World) register(ctx, _ context.Context) error {
 		return err
 	}
 	objects := []client.Object{
-		secret(machineNamespace, "maas-rack-servers", "apiKey", []byte(w.maasKey)),
-		secret(fabricNamespace, "maas-rack-servers", "apiKey", []byte(w.maasKey)),
-		secret(fabricNamespace, "dpf-kubeconfig", "kubeconfig", kubeconfig),
+		secret(machineNamespace, MaasSecret, "apiKey", []byte(w.maasKey)),
+		secret(fabricNamespace, MaasSecret, "apiKey", []byte(w.maasKey)),
+		secret(fabricNamespace, KubeconfigSecret, "kubeconfig", kubeconfig),
 		w.fabric(),
 		w.identity(),
 	}
@@ -70,10 +70,10 @@ func secret(namespace, name, key string, value []byte) *corev1.Secret {
 func (w *World) fabric() *infrav1.DPUFabric {
 	fabric := &infrav1.DPUFabric{ObjectMeta: metav1.ObjectMeta{Name: fabricName}}
 	fabric.Spec.Backend = infrav1.FabricBackend{Type: infrav1.FabricBackendOVNVPC, OVNVPC: &infrav1.OVNVPCBackend{
-		KubeconfigSecretRef: infrav1.LocalSecretReference{Name: "dpf-kubeconfig"}, IsolationClassName: dpfsim.IsolationClassName,
+		KubeconfigSecretRef: infrav1.LocalSecretReference{Name: KubeconfigSecret}, IsolationClassName: dpfsim.IsolationClassName,
 	}}
 	fabric.Spec.ClaimSources = []infrav1.ClaimSource{{
-		Name: source, Endpoint: w.maasEndpoint, CABundle: w.maasCA.CertPEM, SecretRef: infrav1.LocalSecretReference{Name: "maas-rack-servers"},
+		Name: source, Endpoint: w.maasEndpoint, CABundle: w.maasCA.CertPEM, SecretRef: infrav1.LocalSecretReference{Name: MaasSecret},
 	}}
 	fabric.Spec.AllowedNamespaces = &infrav1.AllowedNamespaces{}
 	for _, tenant := range []string{"red", "blue"} {
@@ -88,7 +88,7 @@ func (w *World) fabric() *infrav1.DPUFabric {
 func (w *World) identity() *infrav1.MaasClusterIdentity {
 	identity := &infrav1.MaasClusterIdentity{ObjectMeta: metav1.ObjectMeta{Name: source}}
 	identity.Spec.Endpoint, identity.Spec.CABundle, identity.Spec.Source = w.maasEndpoint, w.maasCA.CertPEM, source
-	identity.Spec.SecretRef = infrav1.LocalSecretReference{Name: "maas-rack-servers"}
+	identity.Spec.SecretRef = infrav1.LocalSecretReference{Name: MaasSecret}
 	identity.Spec.AllowedZones = zones
 	identity.Spec.AllowedNamespaces = &infrav1.AllowedNamespaces{Names: []string{"red", "blue"}}
 	return identity

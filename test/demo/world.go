@@ -40,7 +40,9 @@ type Options struct {
 	GoodServers int
 	// CRDDir holds upstream's DPF CRDs; empty means the project's own minimal ones.
 	CRDDir string
-	Log    logr.Logger
+	// ManagerArgs are added to the arguments of both wings.
+	ManagerArgs []string
+	Log         logr.Logger
 }
 
 // World is the operator's datacentre and its management cluster: everything but tenants.
@@ -235,7 +237,7 @@ func newScheme() *runtime.Scheme {
 func (w *World) InstallProvider(ctx context.Context) error {
 	return w.Lab.InstallProvider(ctx, lab.ProviderOptions{
 		Kustomizations: []string{"config/default", "config/fabric", "config/policies", "config/tenant"},
-		ExtraArgs:      []string{"--poll-interval=1s"},
+		ExtraArgs:      append([]string{"--poll-interval=1s"}, w.options.ManagerArgs...),
 	})
 }
 
