@@ -14,6 +14,7 @@ import (
 
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
+	"sigs.k8s.io/cluster-api/util/predicates"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -21,8 +22,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
-
-	"sigs.k8s.io/cluster-api/util/predicates"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"

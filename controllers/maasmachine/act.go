@@ -9,12 +9,11 @@ import (
 	"errors"
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
-
-	corev1 "k8s.io/api/core/v1"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/metrics"

@@ -124,8 +124,10 @@ type AttachmentView struct {
 	ValidUntil time.Time
 	// Broken says that attachment was contradicted by evidence, and how.
 	Broken *Problem
-	// Unproven says that detachment could not be proven in time.
+	// Unproven says that detachment could not be proven in time, or never will be.
 	Unproven bool
+	// Forced says that an operator no longer waits for that proof; the server stays ineligible.
+	Forced bool
 	// Refused says why the fabric will not attach this server, long enough to be believed.
 	Refused *Problem
 	// Waiting is what the fabric wing says it waits for.

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -129,7 +130,8 @@ func (p *pass) viewAttachment(attachment *infrav1.DPUAttachment, o *Observation)
 		view.Valid = o.Now.Before(view.ValidUntil)
 	}
 	if attached := conditions.Get(attachment, infrav1.AttachedCondition); attached != nil {
-		view.Unproven = attached.Status != metav1.ConditionTrue && attached.Reason == infrav1.DetachUnprovenReason
+		view.Forced = attached.Status == metav1.ConditionFalse && attached.Reason == infrav1.OverriddenReason
+		view.Unproven = view.Forced || attached.Status != metav1.ConditionTrue && attached.Reason == infrav1.DetachUnprovenReason
 		contradicted := attached.Status == metav1.ConditionFalse && (o.Provisioned || attached.Reason == infrav1.EvidenceMissingReason)
 		if contradicted && view.Asked == infrav1.AttachmentStateAttached {
 			view.Broken = &Problem{Reason: attached.Reason, Message: attached.Message}
@@ -137,7 +139,6 @@ func (p *pass) viewAttachment(attachment *infrav1.DPUAttachment, o *Observation)
 	}
 	if ready := conditions.Get(attachment, infrav1.ReadyCondition); ready != nil && ready.Status != metav1.ConditionTrue {
 		view.Waiting = ready.Reason
-		view.Unproven = view.Unproven || ready.Reason == infrav1.DetachUnprovenReason
 	}
 	view.Refused = p.refusal(attachment, o)
 	return view
@@ -151,14 +152,22 @@ func (p *pass) refusal(attachment *infrav1.DPUAttachment, o *Observation) *Probl
 	}
 	for _, condition := range []string{infrav1.DPUResolvedCondition, infrav1.PostureVerifiedCondition} {
 		said := conditions.Get(attachment, condition)
-		if said == nil || said.Status != metav1.ConditionFalse || o.Now.Sub(said.LastTransitionTime.Time) < p.r.RefusalGrace {
+		if said == nil || said.Status == metav1.ConditionTrue || o.Now.Sub(said.LastTransitionTime.Time) < p.grace(said.Status) {
 			continue
 		}
-		if condition == infrav1.PostureVerifiedCondition || refusals[said.Reason] {
+		if refusals[said.Reason] || condition == infrav1.PostureVerifiedCondition && said.Status == metav1.ConditionFalse {
 			return &Problem{Reason: said.Reason, Message: said.Message}
 		}
 	}
 	return nil
+}
+
+// grace is longer where the fabric does not know: what it waits for may come, but not for ever.
+func (p *pass) grace(status metav1.ConditionStatus) time.Duration {
+	if status == metav1.ConditionFalse {
+		return p.r.RefusalGrace
+	}
+	return unknownGraces * p.r.RefusalGrace
 }
 
 // refusals are the reasons of DPUResolved that speak against the server.

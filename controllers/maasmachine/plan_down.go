@@ -195,6 +195,9 @@ func abandon(o Observation) Step {
 		return do(ActionPowerOff, PacePoll, said)
 	case m.Annotations[maas.AnnotationHold] == "":
 		return Step{Action: ActionHold, Pace: PaceNow, Reason: infrav1.AbandonedReason, Say: []Saying{said}}
+	case o.Attachment.Exists == maas.Yes && !o.Attachment.Deleting && (o.Attachment.Forced || o.Attachment.Proven == infrav1.AttachmentStateDetached):
+		// Nobody will delete it later. One that is still to be proven stays, for the fabric wing to go on with.
+		return do(ActionDeleteAttachment, PaceNow, said)
 	}
 	return gone
 }

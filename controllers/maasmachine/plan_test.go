@@ -171,8 +171,12 @@ func TestDecide(t *testing.T) {
 		{"abandon, not detached", with(deleting(provisioned()), func(o *Observation) { o.Abandon = true }), ActionDetach, infrav1.AbandonedReason},
 		{"abandon, on", with(detached(maas.StatusDeployed), func(o *Observation) { o.Abandon, o.Attachment.Proven = true, "" }), ActionPowerOff, infrav1.AbandonedReason},
 		{"abandon, not annotated", with(detached(maas.StatusDeployed), func(o *Observation) { o.Abandon, o.Server.Machine.PowerState = true, maas.PowerOff }), ActionHold, infrav1.AbandonedReason},
+		{"abandon, attachment left", with(detached(maas.StatusDeployed), func(o *Observation) {
+			o.Abandon, o.Server.Machine.PowerState, o.Attachment.Proven, o.Attachment.Forced = true, maas.PowerOff, "", true
+			o.Server.Machine.Annotations = map[string]string{maas.AnnotationHold: infrav1.DetachUnprovenReason}
+		}), ActionDeleteAttachment, infrav1.AbandonedReason},
 		{"abandoned", with(detached(maas.StatusDeployed), func(o *Observation) {
-			o.Abandon, o.Server.Machine.PowerState = true, maas.PowerOff
+			o.Abandon, o.Server.Machine.PowerState, o.Attachment.Proven = true, maas.PowerOff, ""
 			o.Server.Machine.Annotations = map[string]string{maas.AnnotationHold: infrav1.DetachUnprovenReason}
 		}), ActionDropFinalizer, infrav1.AbandonedReason},
 

@@ -42,6 +42,8 @@ const (
 	defaultAuditInterval = 10 * time.Minute
 	// defaultRefusalGrace lets what the fabric has not seen yet pass before a server is given back for it.
 	defaultRefusalGrace = 20 * time.Second
+	// unknownGraces is how many times longer the fabric may not know whether it refuses.
+	unknownGraces = 15
 	// defaultDeployDeadline counts where the identity says nothing.
 	defaultDeployDeadline = time.Hour
 	// eraseRetryInterval is when a release that failed in MAAS is tried again.

@@ -13,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
@@ -102,11 +101,10 @@ func (i *identities) connectFabric(ctx context.Context, secretName string, kept 
 	if kept.client != nil && kept.secretName == secretName && kept.secretVersion == secret.ResourceVersion {
 		return nil
 	}
-	config, err := clientcmd.RESTConfigFromKubeConfig(secret.Data[FabricAccessSecretKey])
+	config, err := RESTConfigFromKubeconfig(secret.Data[FabricAccessSecretKey])
 	if err != nil {
-		// The parser's error may quote its input.
-		return &UnusableError{Reason: infrav1.SecretInvalidReason, Message: fmt.Sprintf(
-			"Secret %s of fabricAccess holds no usable kubeconfig under the key %s", secretName, FabricAccessSecretKey)}
+		return &UnusableError{Reason: infrav1.SecretInvalidReason, Err: err, Message: fmt.Sprintf(
+			"Secret %s of fabricAccess cannot be used (key %s)", secretName, FabricAccessSecretKey)}
 	}
 	config.Timeout = remoteTimeout
 	made, err := client.New(config, client.Options{Scheme: i.Client.Scheme()})
