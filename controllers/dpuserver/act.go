@@ -23,6 +23,9 @@ func (r *Reconciler) act(ctx context.Context, o *observation) error {
 	var failures []error
 	for i := range o.servers {
 		s := &o.servers[i]
+		if s.object == nil && !o.fabric.DeletionTimestamp.IsZero() {
+			continue // Its memory is being taken down.
+		}
 		if s.object == nil {
 			if problems := validation.IsDNS1123Subdomain(s.name()); len(problems) > 0 {
 				ctrl.LoggerFrom(ctx).Info("The label of a DPUNode is no system ID, the server is ignored", "source", s.source, "value", s.systemID)

@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/provisioningv1alpha1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
 )
@@ -87,7 +88,8 @@ func checkHealthy(s *server, now time.Time) vpc.Finding {
 	findings := make([]vpc.Finding, 0, len(s.cards))
 	for i := range s.cards {
 		finding := vpc.CheckHealth(s.cards[i].evidence, now)
-		if finding.Answer == vpc.No && s.hostOff && s.cards[i].evidence.Alive(now).Answer == vpc.No {
+		installed := s.cards[i].member.DPU != nil && s.cards[i].member.DPU.Status.Phase == provisioningv1alpha1.DPUPhaseReady
+		if finding.Answer == vpc.No && installed && s.hostOff && s.cards[i].evidence.Alive(now).Answer == vpc.No {
 			finding.Reason = infrav1.DPUUnpoweredWithHostReason
 			finding.Message += ", and its host is off: the slot has no standby power, or the DPU is dead"
 		}
