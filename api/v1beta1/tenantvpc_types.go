@@ -124,6 +124,14 @@ type TenantVPCStatus struct {
 	// +kubebuilder:validation:MaxLength=63
 	VPCName string `json:"vpcName,omitempty"`
 
+	// tenantPools are the networks subnets are taken from, repeated from the fabric for those who may not read it: nobody can
+	// dial into an address inside them.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MaxLength=18
+	TenantPools []string `json:"tenantPools,omitempty"`
+
 	// subnets are the subnets as they are on the fabric.
 	// +optional
 	// +listType=map

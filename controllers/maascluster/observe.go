@@ -45,6 +45,8 @@ type Observation struct {
 	VPCName string
 	// VPC says why the TenantVPC cannot be used; nil if it can, or none is named.
 	VPC *Problem
+	// Pools are the networks of the fabric that tenants take subnets from.
+	Pools []netip.Prefix
 	// Subnets are the networks of the TenantVPC, and Routed says whether one of them has a way out.
 	Subnets []netip.Prefix
 	Routed  bool
@@ -138,6 +140,11 @@ func (r *Reconciler) observeVPC(ctx context.Context, object *infrav1.MaasCluster
 			o.VPC = &Problem{infrav1.VPCNotFoundReason, fmt.Sprintf("TenantVPC %s does not exist: create it", key)}
 		}
 		return
+	}
+	for _, pool := range vpc.Status.TenantPools {
+		if prefix, err := netip.ParsePrefix(pool); err == nil {
+			o.Pools = append(o.Pools, prefix)
+		}
 	}
 	for _, subnet := range vpc.Spec.Subnets {
 		o.addSubnet(subnet.CIDR, subnet.ExternallyRouted)

@@ -75,7 +75,7 @@ func ready(o Observation, step Step) Saying {
 	}
 	if cidr, inside := insideVPC(o); inside && !o.EndpointAsserted {
 		return no(&Problem{infrav1.EndpointInsideVPCReason, fmt.Sprintf(
-			"the control plane endpoint %s lies inside subnet %s of the TenantVPC, where nobody can dial in: use an address outside, or set endpointReachability to Asserted", o.Endpoint, cidr)})
+			"the control plane endpoint %s lies inside %s, where nobody can dial in: create the cluster with an address outside the fabric's tenant pools, or set endpointReachability to Asserted", o.Endpoint, cidr)})
 	}
 	if o.VPCName != "" && !o.Routed && !o.EndpointAsserted {
 		return no(&Problem{infrav1.SubnetNotExternallyRoutedReason, fmt.Sprintf(
@@ -90,11 +90,17 @@ func insideVPC(o Observation) (string, bool) {
 	if err != nil {
 		return "", false
 	}
-	i := slices.IndexFunc(o.Subnets, func(subnet netip.Prefix) bool { return subnet.Contains(ip.Unmap()) })
-	if i < 0 {
-		return "", false
+	for _, pool := range o.Pools {
+		if pool.Contains(ip.Unmap()) {
+			return fmt.Sprintf("tenant pool %s of the fabric", pool), true
+		}
 	}
-	return o.Subnets[i].String(), true
+	for _, subnet := range o.Subnets {
+		if subnet.Contains(ip.Unmap()) {
+			return fmt.Sprintf("subnet %s of the TenantVPC", subnet), true
+		}
+	}
+	return "", false
 }
 
 // commonZones are the zones of the identity that the cluster wants, all if it does not say.

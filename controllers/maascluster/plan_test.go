@@ -28,15 +28,18 @@ func TestDecide(t *testing.T) {
 		change func(*Observation)
 		reason string
 	}{
-		"good":                             {func(*Observation) {}, infrav1.ReadyReason},
-		"no owner":                         {func(o *Observation) { o.Owned = false }, infrav1.NotStartedReason},
-		"identity":                         {func(o *Observation) { o.Identity = problem }, "Broken"},
-		"VPC":                              {func(o *Observation) { o.VPC = problem }, "Broken"},
-		"no VPC, isolation required":       {func(o *Observation) { o.VPCName = "" }, infrav1.IsolationRequiredReason},
-		"no VPC, isolation optional":       {func(o *Observation) { o.VPCName, o.IsolationRequired = "", false }, infrav1.ReadyReason},
-		"no endpoint":                      {func(o *Observation) { o.Endpoint = "" }, infrav1.EndpointMissingReason},
-		"no zone":                          {func(o *Observation) { o.Zones = nil }, infrav1.NoZoneReason},
-		"endpoint inside":                  {func(o *Observation) { o.Endpoint = "10.64.0.9" }, infrav1.EndpointInsideVPCReason},
+		"good":                       {func(*Observation) {}, infrav1.ReadyReason},
+		"no owner":                   {func(o *Observation) { o.Owned = false }, infrav1.NotStartedReason},
+		"identity":                   {func(o *Observation) { o.Identity = problem }, "Broken"},
+		"VPC":                        {func(o *Observation) { o.VPC = problem }, "Broken"},
+		"no VPC, isolation required": {func(o *Observation) { o.VPCName = "" }, infrav1.IsolationRequiredReason},
+		"no VPC, isolation optional": {func(o *Observation) { o.VPCName, o.IsolationRequired = "", false }, infrav1.ReadyReason},
+		"no endpoint":                {func(o *Observation) { o.Endpoint = "" }, infrav1.EndpointMissingReason},
+		"no zone":                    {func(o *Observation) { o.Zones = nil }, infrav1.NoZoneReason},
+		"endpoint inside":            {func(o *Observation) { o.Endpoint = "10.64.0.9" }, infrav1.EndpointInsideVPCReason},
+		"endpoint inside a pool": {func(o *Observation) {
+			o.Endpoint, o.Pools = "10.65.0.9", []netip.Prefix{netip.MustParsePrefix("10.64.0.0/10")}
+		}, infrav1.EndpointInsideVPCReason},
 		"endpoint inside, asserted":        {func(o *Observation) { o.Endpoint, o.EndpointAsserted = "10.64.0.9", true }, infrav1.ReadyReason},
 		"endpoint by name":                 {func(o *Observation) { o.Endpoint = "api.example.com" }, infrav1.ReadyReason},
 		"no way out":                       {func(o *Observation) { o.Routed = false }, infrav1.SubnetNotExternallyRoutedReason},

@@ -39,6 +39,7 @@ func set(tenant *infrav1.TenantVPC, condition string, status metav1.ConditionSta
 func report(tenant *infrav1.TenantVPC, seen *observation, decided decision) {
 	set(tenant, infrav1.FabricReadyCondition, metav1.ConditionTrue, infrav1.ReadyReason, "")
 	reportAllowed(tenant, seen)
+	tenant.Status.TenantPools = seen.fabric.Spec.TenantPools
 	tenant.Status.Subnets = subnets(seen)
 	reportNetworks(tenant, seen, decided)
 	reportRemoved(tenant, decided)

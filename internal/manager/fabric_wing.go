@@ -26,7 +26,7 @@ func setupFabricWing(ctx context.Context, mgr ctrl.Manager, options *Options) er
 	}
 	fabrics := scope.NewFabrics(scope.FabricsOptions{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Namespace: options.WingNamespace, Installation: installation,
-		Clock: clock.RealClock{}, ObserveMaas: metrics.ObserveMAAS,
+		Clock: clock.RealClock{}, ObserveMaas: metrics.ObserveMAAS, Observe: metrics.ObserveFabric,
 	})
 	if err := (&dpufabric.Reconciler{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Fabrics: fabrics, Recorder: mgr.GetEventRecorder(options.name()),

@@ -67,8 +67,8 @@ func checkZones(path *field.Path, zones []string, identity *infrav1.MaasClusterI
 	}
 }
 
-// checkVPC judges the TenantVPC and that the control plane endpoint lies outside it. The pools of the fabric behind it are not
-// this wing's to read; the fabric wing judges those.
+// checkVPC judges the TenantVPC and that the control plane endpoint lies outside it and the pools of its fabric, which this wing
+// may not read and the TenantVPC's status repeats.
 func (w maasClusterWebhook) checkVPC(ctx context.Context, old, cluster *infrav1.MaasCluster, identity *infrav1.MaasClusterIdentity, v *verdict) error {
 	elsewhere := identity != nil && identity.Spec.FabricAccess != nil
 	if cluster.Spec.VPCName == "" || elsewhere {
@@ -97,6 +97,15 @@ func checkEndpoint(cluster *infrav1.MaasCluster, vpc *infrav1.TenantVPC, v *verd
 	address, err := netip.ParseAddr(cluster.Spec.ControlPlaneEndpoint.Host)
 	if err != nil || cluster.Spec.EndpointReachability == infrav1.EndpointReachabilityAsserted {
 		return
+	}
+	for _, pool := range vpc.Status.TenantPools {
+		prefix, ok := prefixOf(pool)
+		if ok && prefix.Contains(address) {
+			v.refuse(field.Invalid(field.NewPath("spec", "controlPlaneEndpoint", "host"), cluster.Spec.ControlPlaneEndpoint.Host, fmt.Sprintf(
+				"lies inside tenant pool %s of DPUFabric %q, where nobody can dial in: choose an address outside the fabric's tenant pools, "+
+					"or write endpointReachability: Asserted if you vouch for a path to it", pool, vpc.Spec.FabricName)))
+			return
+		}
 	}
 	for _, subnet := range vpcSubnets(vpc) {
 		prefix, ok := prefixOf(subnet.CIDR)

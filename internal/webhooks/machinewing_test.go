@@ -52,6 +52,10 @@ func TestMaasCluster(t *testing.T) {
 		},
 		{name: "endpoint inside the VPC", world: ready, object: inside, refused: "endpointReachability: Asserted"},
 		{
+			name: "endpoint inside a pool of the fabric", object: inside, refused: "tenant pool 10.64.0.0/10",
+			world: []client.Object{newIdentity(nil), with(newVPC(), func(v *infrav1.TenantVPC) { v.Status.TenantPools = []string{"10.64.0.0/10"} })},
+		},
+		{
 			name: "endpoint inside the VPC, vouched for", world: ready,
 			object: with(inside, func(c *infrav1.MaasCluster) { c.Spec.EndpointReachability = infrav1.EndpointReachabilityAsserted }),
 		},
