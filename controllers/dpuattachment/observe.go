@@ -59,13 +59,12 @@ func (r *Reconciler) observe(ctx context.Context, attachment *infrav1.DPUAttachm
 // observeRivals looks for another attachment that wrote to the server's DPUs and is not proven detached.
 func (r *Reconciler) observeRivals(ctx context.Context, o *observation) error {
 	list := &infrav1.DPUAttachmentList{}
-	if err := r.Client.List(ctx, list); err != nil {
-		return fmt.Errorf("list DPUAttachments: %w", err)
+	if err := r.Client.List(ctx, list, client.MatchingFields{serverIndex: byServer(o.attachment)[0]}); err != nil {
+		return fmt.Errorf("list the DPUAttachments of a server: %w", err)
 	}
 	for i := range list.Items {
 		other := &list.Items[i]
-		if other.UID == o.attachment.UID || other.Spec.Server.Source != o.attachment.Spec.Server.Source ||
-			other.Spec.Server.SystemID != o.attachment.Spec.Server.SystemID {
+		if other.UID == o.attachment.UID {
 			continue
 		}
 		wrote, err := memoryOf(other)

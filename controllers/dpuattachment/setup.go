@@ -72,6 +72,9 @@ type Reconciler struct {
 // SetupWithManager registers the controller.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, options controller.Options) error {
 	r.setDefaults()
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &infrav1.DPUAttachment{}, serverIndex, byServer); err != nil {
+		return fmt.Errorf("index DPUAttachments by server: %w", err)
+	}
 	log := ctrl.LoggerFrom(ctx).WithValues("controller", "dpuattachment")
 	// A pass writes the times of its proofs: without this it would cause the next pass.
 	asked := predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}, predicate.LabelChangedPredicate{})
@@ -89,6 +92,17 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, opt
 		return fmt.Errorf("set up the controller of DPUAttachments: %w", err)
 	}
 	return nil
+}
+
+// serverIndex finds the attachments of a server among thousands.
+const serverIndex = "dpuattachment.server"
+
+func byServer(object client.Object) []string {
+	attachment, ok := object.(*infrav1.DPUAttachment)
+	if !ok {
+		return nil
+	}
+	return []string{infrav1.DPUServerName(attachment.Spec.Server.Source, attachment.Spec.Server.SystemID)}
 }
 
 func (r *Reconciler) setDefaults() {
@@ -138,7 +152,7 @@ func (r *Reconciler) requests(ctx context.Context, wanted func(*infrav1.DPUAttac
 }
 
 // Reconcile makes one pass.
-func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, reterr error) {
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, passTimeout)
 	defer cancel()
 	attachment := &infrav1.DPUAttachment{}
