@@ -18,9 +18,9 @@ import (
 
 // act makes the decided write and says when to look again. A write whose outcome is not known is not repeated: the next pass
 // reads what became of it.
-func (r *Reconciler) act(ctx context.Context, o *observation, d *decision) (ctrl.Result, error) {
+func (r *Reconciler) act(ctx context.Context, o *observation, d *decision) ctrl.Result {
 	if d.write == nil {
-		return ctrl.Result{RequeueAfter: r.interval(o, d.pace)}, nil
+		return ctrl.Result{RequeueAfter: r.interval(o, d.pace)}
 	}
 	w := d.write
 	log := ctrl.LoggerFrom(ctx).WithValues("step", w.step, "dpuDevice", w.card.device)
@@ -29,15 +29,15 @@ func (r *Reconciler) act(ctx context.Context, o *observation, d *decision) (ctrl
 	switch {
 	case errors.As(err, &changed):
 		log.Info("The DPU changed since it was read, nothing was written", "error", err.Error())
-		return ctrl.Result{RequeueAfter: r.PollInterval}, nil
+		return ctrl.Result{RequeueAfter: r.PollInterval}
 	case err != nil:
 		finding := unreachable(err)
 		d.attached = sayUnknown(finding.Reason, finding.Message)
 		d.keep = d.proven == "" && o.attachment.Status.State != ""
-		return ctrl.Result{RequeueAfter: r.PollInterval}, nil
+		return ctrl.Result{RequeueAfter: r.PollInterval}
 	}
 	log.Info("Wrote the labels of a DPU")
-	return ctrl.Result{RequeueAfter: r.PollInterval}, nil
+	return ctrl.Result{RequeueAfter: r.PollInterval}
 }
 
 func (r *Reconciler) interval(o *observation, p pace) time.Duration {

@@ -104,8 +104,8 @@ func decide(o *observation) decision {
 // decideDone repeats what is history: the ports were proven detached under this claim.
 func decideDone(o *observation, d decision) decision {
 	d.proven, d.pace = infrav1.AttachmentStateDetached, paceDone
-	d.authorized = o.before(infrav1.AuthorizedCondition, infrav1.NotStartedReason)
-	d.resolved = o.before(infrav1.DPUResolvedCondition, infrav1.NotStartedReason)
+	d.authorized = o.before(infrav1.AuthorizedCondition)
+	d.resolved = o.before(infrav1.DPUResolvedCondition)
 	d.attached = sayFalse(infrav1.DetachedReason, "")
 	d.finalize = !o.attachment.DeletionTimestamp.IsZero()
 	return d
@@ -117,7 +117,7 @@ func decideAfterLoss(o *observation, d decision) decision {
 		d.needsClaim = true
 	}
 	d.proven, d.pace = infrav1.AttachmentStateDetached, paceRefused
-	d.resolved = o.before(infrav1.DPUResolvedCondition, infrav1.NotStartedReason)
+	d.resolved = o.before(infrav1.DPUResolvedCondition)
 	d.attached = sayFalse(infrav1.DetachedReason, "detached, because MAAS does not hold the server under this claim")
 	return d
 }
@@ -161,11 +161,11 @@ func (o *observation) orForced(d decision) decision {
 func (o *observation) sayAuthorized() said {
 	switch {
 	case o.fabricFound.Answer != vpc.Yes:
-		return o.before(infrav1.AuthorizedCondition, infrav1.NotStartedReason)
+		return o.before(infrav1.AuthorizedCondition)
 	case o.admission.Answer != vpc.Yes:
 		return sayFinding(o.admission)
 	case !o.claim.asked:
-		return o.before(infrav1.AuthorizedCondition, infrav1.NotStartedReason)
+		return o.before(infrav1.AuthorizedCondition)
 	case o.claim.finding.Answer != vpc.Yes:
 		return sayFinding(o.claim.finding)
 	}
@@ -175,7 +175,7 @@ func (o *observation) sayAuthorized() said {
 // sayPosture says what is known of the BMCs. This version asks none: a fabric that enforces posture gets no attachment.
 func (o *observation) sayPosture() said {
 	if o.fabric == nil {
-		return o.before(infrav1.PostureVerifiedCondition, infrav1.NotStartedReason)
+		return o.before(infrav1.PostureVerifiedCondition)
 	}
 	if mode := o.fabric.Object.Spec.Posture.Mode; mode != "" && mode != infrav1.PostureOff {
 		return sayUnknown(infrav1.NotStartedReason, "posture "+string(mode)+" is asked for and not checked yet")
@@ -194,11 +194,11 @@ func (o *observation) postureRefuses() bool {
 }
 
 // before repeats what a condition said last.
-func (o *observation) before(kind, otherwise string) said {
+func (o *observation) before(kind string) said {
 	if condition := conditionOf(o.attachment, kind); condition != nil {
 		return said{status: condition.Status, reason: condition.Reason, message: condition.Message}
 	}
-	return sayUnknown(otherwise, "")
+	return sayUnknown(infrav1.NotStartedReason, "")
 }
 
 // authorizedBefore reports whether the claim was confirmed in an earlier pass, for this token.
@@ -222,7 +222,7 @@ func checkUnaccounted(machine *maas.Machine, network infrav1.ProvisioningNetwork
 		}) {
 			continue
 		}
-		onVLAN := len(network.VLANs) == 0 || slices.Contains(network.VLANs, int32(nic.VLANID)) //nolint:gosec // a VLAN ID has 12 bits
+		onVLAN := len(network.VLANs) == 0 || slices.Contains(network.VLANs, int32(nic.VLANID))
 		if !slices.Contains(network.Fabrics, nic.Fabric) || !onVLAN {
 			return refused(infrav1.UnaccountedPortReason,
 				"interface %s (%s) of the server is connected, is no DPU port, and is not on the provisioning network", nic.Name, nic.MAC)

@@ -201,11 +201,11 @@ func (r *Reconciler) pass(ctx context.Context, attachment *infrav1.DPUAttachment
 			reterr = kerrors.NewAggregate([]error{reterr, client.IgnoreNotFound(err)})
 		}
 	}()
-	result, err := r.act(ctx, seen, &decided)
+	result := r.act(ctx, seen, &decided)
 	report(seen, decided)
 	r.announce(seen, decided)
 	if decided.finalize {
 		controllerutil.RemoveFinalizer(attachment, infrav1.DPUAttachmentFinalizer)
 	}
-	return result, err
+	return result, nil
 }

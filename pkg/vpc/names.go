@@ -92,11 +92,12 @@ func CheckMark(dpfNamespace, vpcName string) error {
 
 // hash is unambiguous because each part is preceded by its length.
 func hash(parts ...string) string {
-	h := sha256.New()
+	var text strings.Builder
 	for _, part := range parts {
-		fmt.Fprintf(h, "%d:%s", len(part), part)
+		text.WriteString(strconv.Itoa(len(part)) + ":" + part)
 	}
-	return strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)))[:hashLength]
+	sum := sha256.Sum256([]byte(text.String()))
+	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))[:hashLength]
 }
 
 // readable makes the beginning of a name from a text of lower-case letters, digits, dashes and dots.

@@ -50,7 +50,7 @@ func TestAlive(t *testing.T) {
 			if got := e.Alive(now); got.Answer != tc.answer || got.Message == "" {
 				t.Errorf("got %+v, want %s with a message", got, tc.answer)
 			}
-			if stretch := e.Stretch(now); stretch.Equal(stretch) {
+			if first, second := e.Stretch(now), e.Stretch(now); first.Equal(second) {
 				t.Error("a Node that is not alive has a stretch")
 			}
 		})
