@@ -57,8 +57,8 @@ type Observation struct {
 	PowerOffUntil time.Time
 	// ReleaseRecorded says that MAAS accepted a release of this server under this claim.
 	ReleaseRecorded bool
-	// EraseRetry says that a failed release is due to be tried again.
-	EraseRetry bool
+	// ReleaseRetry says that a release that failed is due to be tried again: nobody knows of it, or it is long ago.
+	ReleaseRetry bool
 
 	Server     ServerView
 	Attachment AttachmentView

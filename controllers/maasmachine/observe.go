@@ -90,8 +90,8 @@ func (p *pass) observeHistory(o *Observation) {
 	}
 	if release := p.machine.Status.Release; release != nil && release.SystemID == o.SystemID {
 		o.ReleaseRecorded = true
-		o.EraseRetry = o.Now.Sub(release.AcceptedAt.Time) >= eraseRetryInterval
 	}
+	o.ReleaseRetry = !o.ReleaseRecorded || o.Now.Sub(p.machine.Status.Release.AcceptedAt.Time) >= p.r.AuditInterval
 	o.PowerOffUntil, o.ReleaseUntil = p.r.memory.get(p.machine.UID)
 }
 

@@ -124,9 +124,9 @@ func release(o Observation) Step {
 	case pending(o.ReleaseUntil, o.Now):
 		return wait(PacePoll, released(infrav1.ReleaseOutcomeUnknownReason,
 			"the answer to a power-off or release was lost: the server is not released before that can no longer take effect"))
-	case m.Status == maas.StatusFailedDiskErasing && !o.EraseRetry:
+	case m.Status == maas.StatusFailedDiskErasing && !o.ReleaseRetry:
 		return hold(o, infrav1.EraseFailedReason, "MAAS failed to erase the disks")
-	case m.Status == maas.StatusFailedReleasing && !o.EraseRetry:
+	case m.Status == maas.StatusFailedReleasing && !o.ReleaseRetry:
 		return wait(PacePoll, released(infrav1.ReleasingReason, fmt.Sprintf("MAAS failed to release server %s, which is tried again", o.SystemID)))
 	case !m.Status.CanRelease():
 		return wait(PaceScarce, released(infrav1.ServerStateUnexpectedReason,

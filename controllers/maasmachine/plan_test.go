@@ -158,7 +158,7 @@ func TestDecide(t *testing.T) {
 		{"releasing", with(detached(maas.StatusReleasing), func(o *Observation) { o.ReleaseRecorded = true }), ActionWait, infrav1.ReleasingReason},
 		{"erasing", with(detached(maas.StatusDiskErasing), func(o *Observation) { o.ReleaseRecorded = true }), ActionWait, infrav1.ReleasingReason},
 		{"erase failed", with(detached(maas.StatusFailedDiskErasing), func(o *Observation) { o.Server.Machine.PowerState = maas.PowerOff }), ActionHold, infrav1.HeldReason},
-		{"erase failed long ago", with(detached(maas.StatusFailedDiskErasing), func(o *Observation) { o.EraseRetry, o.Server.Machine.PowerState = true, maas.PowerOff }), ActionRelease, infrav1.ReleasingReason},
+		{"erase failed long ago", with(detached(maas.StatusFailedDiskErasing), func(o *Observation) { o.ReleaseRetry, o.Server.Machine.PowerState = true, maas.PowerOff }), ActionRelease, infrav1.ReleasingReason},
 		{"release failed", detached(maas.StatusFailedReleasing), ActionWait, infrav1.ReleasingReason},
 		{"in rescue mode when detached", detached(maas.StatusRescueMode), ActionWait, infrav1.ServerStateUnexpectedReason},
 		{"locked when detached", with(detached(maas.StatusDeployed), func(o *Observation) { o.Server.Machine.Locked = true }), ActionWait, infrav1.ServerLockedReason},

@@ -46,8 +46,6 @@ const (
 	unknownGraces = 15
 	// defaultDeployDeadline counts where the identity says nothing.
 	defaultDeployDeadline = time.Hour
-	// eraseRetryInterval is when a release that failed in MAAS is tried again.
-	eraseRetryInterval = 10 * time.Minute
 	// ownedMaxAge is how old the list of the account's machines may be in the search for a lost one.
 	ownedMaxAge = 20 * time.Second
 )
@@ -71,7 +69,7 @@ type Reconciler struct {
 
 	// PollInterval is how often what is under way is looked at. Default 5 s.
 	PollInterval time.Duration
-	// AuditInterval is how often what is settled is looked at. Default 10 min.
+	// AuditInterval is how often what is settled is looked at, and what failed for good is tried again. Default 10 min.
 	AuditInterval time.Duration
 	// OutcomeWindow is for how long the effect of a call whose answer was lost can still appear. Default maas.OutcomeWindow.
 	OutcomeWindow time.Duration
