@@ -365,7 +365,12 @@ func plugged(d dpfsim.DPU) bool {
 	return false
 }
 
-func writes(d dpfsim.DPU) dpfsim.WriteCount { return world.dpf.Writes()[d.Name] }
+// writes to the card's objects, whichever carries its labels.
+func writes(d dpfsim.DPU) dpfsim.WriteCount {
+	all := world.dpf.Writes()
+	dpu, device := all[d.Name], all[d.Device]
+	return dpfsim.WriteCount{Attach: dpu.Attach + device.Attach, Detach: dpu.Detach + device.Detach, Other: dpu.Other + device.Other}
+}
 
 func (w *wing) dpu(d dpfsim.DPU) *provisioningv1alpha1.DPU {
 	w.t.Helper()
