@@ -32,7 +32,8 @@ func (r *Run) Report(out io.Writer) error {
 	return r.reportMemory(out)
 }
 
-// reportCalls counts the calls a claim or a server is named in, and the shared ones apart.
+// reportCalls counts the calls made for one claim or server. Lists by ID are the shared poll, also when only one machine was
+// under way, and are counted apart with all that is asked once for everybody.
 func (r *Run) reportCalls(out io.Writer) error {
 	lives := map[string]bool{}
 	own, shared := map[string]int{}, map[string]int{}
@@ -40,7 +41,7 @@ func (r *Run) reportCalls(out io.Writer) error {
 		if c.AgentName != "" {
 			lives[c.AgentName] = true
 		}
-		if c.SystemID != "" || c.AgentName != "" {
+		if c.AgentName != "" || (c.SystemID != "" && c.Operation != "list_machines") {
 			own[c.Operation] += c.Count
 		} else {
 			shared[c.Operation] += c.Count
