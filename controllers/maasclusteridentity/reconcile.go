@@ -81,5 +81,5 @@ func (r *Reconciler) tell(object *infrav1.MaasClusterIdentity, was *metav1.Condi
 }
 
 func jitter(d time.Duration) time.Duration {
-	return d + time.Duration(rand.Float64()*0.2*float64(d)) //nolint:gosec // Not a secret.
+	return d + time.Duration(rand.Float64()*0.2*float64(d))
 }

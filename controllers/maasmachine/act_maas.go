@@ -73,7 +73,7 @@ func (p *pass) allocate(ctx context.Context, step Step) (Step, error) {
 
 	constraints, err := p.choose(ctx, p.constraints())
 	if err != nil {
-		return p.notAllocated(step, err), nil
+		return p.notAllocated(err), nil
 	}
 	now := p.now()
 	if err := p.persistStatus(ctx, func(s *infrav1.MaasMachineStatus) { s.LastAllocateTime = &now }); err != nil {
@@ -85,16 +85,15 @@ func (p *pass) allocate(ctx context.Context, step Step) (Step, error) {
 			// Nothing was taken: the next pass need not look for it.
 			p.machine.Status.LastAllocateTime = nil
 		}
-		return p.notAllocated(step, err), nil
+		return p.notAllocated(err), nil
 	}
 	p.identity.Readings.Invalidate(m.SystemID)
 	p.log.Info("Allocated a server", "systemID", m.SystemID, "claim", maas.TokenHash(p.token()))
 	return p.recordServer(ctx, Step{Action: ActionRecordServer, Pace: PaceNow, SystemID: m.SystemID})
 }
 
-func (p *pass) notAllocated(step Step, err error) Step {
+func (p *pass) notAllocated(err error) Step {
 	no := func(reason, message string) Saying { return saysNo(infrav1.ServerClaimedCondition, reason, message) }
-	var constraint *maas.ConstraintError
 	switch {
 	case maas.IsUnknownOutcome(err):
 		p.log.Error(err, "The answer to an allocation was lost")
@@ -102,8 +101,8 @@ func (p *pass) notAllocated(step Step, err error) Step {
 			"the answer to an allocation was lost: MAAS is searched for the server until it can no longer appear"))
 	case maas.IsNoMatch(err):
 		return wait(PaceScarce, no(infrav1.NoServerAvailableReason, "no server is free that "+p.wanted()))
-	case errors.As(err, &constraint):
-		return wait(PaceRare, no(infrav1.ConstraintsNeverMatchReason, constraint.Error()))
+	case maas.IsInvalidRequest(err):
+		return wait(PaceRare, no(infrav1.ConstraintsNeverMatchReason, err.Error()))
 	}
 	p.log.Error(err, "No server was allocated")
 	var fabric *fabricError

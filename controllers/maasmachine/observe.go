@@ -63,7 +63,7 @@ func (p *pass) observe(ctx context.Context) (Observation, error) {
 		}
 	}
 	if !o.Deleting && o.SystemID == "" {
-		return o, p.observePlacement(ctx, &o)
+		p.observePlacement(ctx, &o)
 	}
 	return o, nil
 }

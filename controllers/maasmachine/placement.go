@@ -19,26 +19,25 @@ import (
 )
 
 // observePlacement looks for what stands in the way of a new claim, so that no server is taken that could not be used.
-func (p *pass) observePlacement(ctx context.Context, o *Observation) error {
+func (p *pass) observePlacement(ctx context.Context, o *Observation) {
 	if !o.Owned || !o.ClusterReady || !o.BootstrapData {
-		return nil // Something comes first.
+		return // Something comes first.
 	}
 	if p.maasCluster == nil {
 		o.Placement = &Problem{Reason: infrav1.MaasClusterNotFoundReason, Message: "the Cluster's MaasCluster does not exist"}
-		return nil
+		return
 	}
 	if _, problem := p.bootstrapData(ctx); problem != nil {
 		o.Placement = problem
-		return nil
+		return
 	}
 	if problem := p.zoneProblem(); problem != nil {
 		o.Placement = problem
-		return nil
+		return
 	}
 	if o.Ports {
 		o.Placement = p.vpcProblem(ctx)
 	}
-	return nil
 }
 
 // bootstrapData reads the bootstrap Secret past any cache: the wing may not list Secrets.

@@ -207,5 +207,5 @@ func (p *pass) steady(addressKnown bool) time.Duration {
 
 // jitter adds up to factor times d, so that machines that wait for the same do not come back together.
 func jitter(d time.Duration, factor float64) time.Duration {
-	return d + time.Duration(rand.Float64()*factor*float64(d)) //nolint:gosec // Not a secret.
+	return d + time.Duration(rand.Float64()*factor*float64(d))
 }
