@@ -79,6 +79,8 @@ const (
 	CredentialsRefusedReason = "CredentialsRefused"
 	// AccountTooPowerfulReason says that the key is an administrator's and the identity does not accept that.
 	AccountTooPowerfulReason = "AccountTooPowerful"
+	// AccountChangedReason says that the key is of another MAAS account than the one that holds the claims.
+	AccountChangedReason = "AccountChanged"
 	// ClockSkewReason says that MAAS refuses our timestamps.
 	ClockSkewReason = "ClockSkew"
 	// MaasUnreachableReason says that MAAS does not answer; nothing is changed until it does.

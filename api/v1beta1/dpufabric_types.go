@@ -375,8 +375,31 @@ type DPUFabricSpec struct {
 	OnIsolationLost IsolationLostReaction `json:"onIsolationLost,omitempty"`
 }
 
+// ClaimSourceStatus is one observed claim source.
+type ClaimSourceStatus struct {
+	// name is the name of the claim source.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name,omitempty"`
+
+	// account is the MAAS user name that holds the claims of the source. It is pinned while attachments use the source: a key
+	// of another account would make every claim look lost.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=255
+	Account string `json:"account,omitempty"`
+}
+
 // DPUFabricStatus is one observed fabric.
 type DPUFabricStatus struct {
+	// claimSources are the accounts behind the claim sources.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=64
+	ClaimSources []ClaimSourceStatus `json:"claimSources,omitempty"`
+
 	// servers is how many servers the fabric knows.
 	// +optional
 	Servers *int32 `json:"servers,omitempty"`

@@ -298,7 +298,8 @@ type BreakerStatus struct {
 
 // MaasClusterIdentityStatus is what is known of one account.
 type MaasClusterIdentityStatus struct {
-	// account is the MAAS user name behind the key.
+	// account is the MAAS user name behind the key. It is pinned while machines use the identity: a key of another account
+	// would make every server look lost.
 	// +optional
 	// +kubebuilder:validation:MaxLength=255
 	Account string `json:"account,omitempty"`

@@ -30,7 +30,10 @@ type observation struct {
 	dpf         error
 	dpuClusters map[string]error
 	sources     map[string]error
-	servers     []infrav1.DPUServer
+	// accounts are those behind the sources that answer; used are the sources that attachments use.
+	accounts map[string]string
+	used     map[string]bool
+	servers  []infrav1.DPUServer
 }
 
 func (r *Reconciler) observe(ctx context.Context, object *infrav1.DPUFabric) (*observation, error) {
@@ -58,7 +61,20 @@ func (r *Reconciler) observe(ctx context.Context, object *infrav1.DPUFabric) (*o
 	for i := range object.Spec.ClaimSources {
 		names = append(names, object.Spec.ClaimSources[i].Name)
 	}
-	seen.sources = probe(names, func(name string) error { return probeSource(ctx, fabric, all.Items, name) })
+	var mu sync.Mutex
+	seen.accounts = map[string]string{}
+	seen.sources = probe(names, func(name string) error {
+		account, err := probeSource(ctx, fabric, all.Items, name)
+		if err == nil {
+			mu.Lock()
+			defer mu.Unlock()
+			seen.accounts[name] = account
+		}
+		return err
+	})
+	if seen.used, err = r.usedSources(ctx); err != nil {
+		return nil, err
+	}
 	seen.dpuClusters, seen.dpf = probeDPF(ctx, fabric)
 	return seen, nil
 }
@@ -85,22 +101,35 @@ func probe(names []string, ask func(name string) error) map[string]error {
 	return answers
 }
 
+// usedSources are the claim sources that attachments name.
+func (r *Reconciler) usedSources(ctx context.Context) (map[string]bool, error) {
+	attachments := &infrav1.DPUAttachmentList{}
+	if err := r.APIReader.List(ctx, attachments); err != nil {
+		return nil, fmt.Errorf("list DPUAttachments: %w", err)
+	}
+	used := map[string]bool{}
+	for i := range attachments.Items {
+		used[attachments.Items[i].Spec.Server.Source] = true
+	}
+	return used, nil
+}
+
 // probeSource asks MAAS whose key the fabric has, each time anew.
-func probeSource(ctx context.Context, fabric *scope.Fabric, all []infrav1.DPUFabric, name string) error {
+func probeSource(ctx context.Context, fabric *scope.Fabric, all []infrav1.DPUFabric, name string) (account string, err error) {
 	if owner := scope.SourceOwner(all, name); owner != nil && owner.Name != fabric.Object.Name {
-		return &scope.UnusableError{
+		return "", &scope.UnusableError{
 			Reason:  infrav1.SourceNameTakenReason,
 			Message: fmt.Sprintf("claim source %s belongs to the older DPUFabric %s: give it another name here", name, owner.Name),
 		}
 	}
 	verifier, err := fabric.Verifier(ctx, name)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if _, err := verifier.WhoAmI(ctx); err != nil {
-		return scope.ClaimSourceError(name, err)
+		return "", scope.ClaimSourceError(name, err)
 	}
-	return nil
+	return verifier.Account, nil
 }
 
 // probeDPF asks for what every attachment needs: the VPCs in DPF, and the Nodes of each DPU cluster.

@@ -105,3 +105,37 @@ func TestReport(t *testing.T) {
 		})
 	}
 }
+
+// TestAccountsArePinned: as long as attachments use a source, the account that holds their claims is remembered.
+func TestAccountsArePinned(t *testing.T) {
+	changed := &scope.UnusableError{Reason: infrav1.AccountChangedReason, Message: "another account's key"}
+	pinned := []infrav1.ClaimSourceStatus{{Name: "maas", Account: "capi"}}
+	for _, c := range []struct {
+		name  string
+		known []infrav1.ClaimSourceStatus
+		seen  observation
+		want  string
+	}{
+		{name: "first sight", seen: observation{accounts: map[string]string{"maas": "capi"}}, want: "capi"},
+		{name: "no answer", known: pinned, seen: observation{sources: map[string]error{"maas": errors.New("no route")}}, want: "capi"},
+		{
+			name: "changed while used", known: pinned, want: "capi",
+			seen: observation{sources: map[string]error{"maas": changed}, used: map[string]bool{"maas": true}},
+		},
+		{name: "changed while unused", known: pinned, seen: observation{sources: map[string]error{"maas": changed}}},
+		{name: "source dropped", known: []infrav1.ClaimSourceStatus{{Name: "old", Account: "capi"}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := fabric("dpf", time.Hour, "maas")
+			f.Status.ClaimSources = c.known
+			reportAccounts(&f, &c.seen)
+			got := ""
+			if len(f.Status.ClaimSources) > 0 {
+				got = f.Status.ClaimSources[0].Account
+			}
+			if got != c.want {
+				t.Errorf("pinned %q, want %q", got, c.want)
+			}
+		})
+	}
+}

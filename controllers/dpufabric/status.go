@@ -76,7 +76,29 @@ func reportDPF(fabric *infrav1.DPUFabric, seen *observation) {
 	}
 }
 
+// reportAccounts pins the account of a source when it is seen first, and lets go of it when nothing uses the source.
+func reportAccounts(fabric *infrav1.DPUFabric, seen *observation) {
+	var pinned []infrav1.ClaimSourceStatus
+	for i := range fabric.Spec.ClaimSources {
+		name := fabric.Spec.ClaimSources[i].Name
+		known := slices.IndexFunc(fabric.Status.ClaimSources, func(s infrav1.ClaimSourceStatus) bool { return s.Name == name })
+		switch account, answers := seen.accounts[name]; {
+		case answers:
+			pinned = append(pinned, infrav1.ClaimSourceStatus{Name: name, Account: account})
+		case known >= 0 && (seen.used[name] || !accountChanged(seen.sources[name])):
+			pinned = append(pinned, fabric.Status.ClaimSources[known])
+		}
+	}
+	fabric.Status.ClaimSources = pinned
+}
+
+func accountChanged(err error) bool {
+	unusable, ok := scope.AsUnusable(err)
+	return ok && unusable.Reason == infrav1.AccountChangedReason
+}
+
 func reportSources(fabric *infrav1.DPUFabric, seen *observation) {
+	reportAccounts(fabric, seen)
 	reason, messages := failures(seen.sources)
 	if len(messages) == 0 {
 		set(fabric, infrav1.ClaimSourcesReadyCondition, metav1.ConditionTrue, infrav1.ReadyReason, "")

@@ -60,8 +60,11 @@ func credentialsStatus(reason string) metav1.ConditionStatus {
 
 // report writes the status; what MAAS did not say stays as it was.
 func report(object *infrav1.MaasClusterIdentity, o Observation, step Step) {
-	if o.Account != "" {
+	switch {
+	case o.Account != "":
 		object.Status.Account = o.Account
+	case o.Unusable != nil && o.Unusable.Reason == infrav1.AccountChangedReason && o.Machines == 0 && len(o.Held) == 0:
+		object.Status.Account = "" // Nothing is held under the old account: the new one is as good.
 	}
 	if o.Zones != nil {
 		object.Status.Zones = o.Zones

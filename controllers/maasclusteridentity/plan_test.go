@@ -80,3 +80,25 @@ func TestHeldServers(t *testing.T) {
 		t.Errorf("what MAAS no longer holds is still listed: %+v", got)
 	}
 }
+
+// TestAccountIsPinned: as long as a server is held under the account, a key of another one does not replace it.
+func TestAccountIsPinned(t *testing.T) {
+	changed := &Problem{Reason: infrav1.AccountChangedReason, Message: "another account's key"}
+	for name, c := range map[string]struct {
+		o    Observation
+		want string
+	}{
+		"no machine uses it": {Observation{Unusable: changed}, ""},
+		"a machine uses it":  {Observation{Unusable: changed, Machines: 1}, "capi"},
+		"a server is held":   {Observation{Unusable: changed, Held: []infrav1.HeldServer{{SystemID: "abc"}}}, "capi"},
+		"MAAS is away":       {Observation{Unusable: &Problem{Reason: infrav1.MaasUnreachableReason}}, "capi"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			object := &infrav1.MaasClusterIdentity{Status: infrav1.MaasClusterIdentityStatus{Account: "capi"}}
+			report(object, c.o, decide(c.o))
+			if object.Status.Account != c.want {
+				t.Errorf("account %q, want %q", object.Status.Account, c.want)
+			}
+		})
+	}
+}

@@ -63,7 +63,23 @@ func (f *fabrics) verifier(ctx context.Context, object *infrav1.DPUFabric, memor
 		}
 		remembered.opened, remembered.account, remembered.failure = true, account.Username, nil
 	}
+	if pinned := pinnedAccount(object, name); pinned != "" && pinned != remembered.account {
+		return Verifier{}, &UnusableError{Reason: infrav1.AccountChangedReason, Message: fmt.Sprintf(
+			"the key of claim source %s of DPUFabric %s belongs to MAAS account %s, its claims to %s: put a key of %s into its Secret",
+			name, object.Name, remembered.account, pinned, pinned)}
+	}
 	return Verifier{Verifier: remembered.verifier, Account: remembered.account}, nil
+}
+
+// pinnedAccount is the account that holds the claims of a source, as far as known. With another one MAAS would call every claim
+// lost, and every tenant would be detached.
+func pinnedAccount(object *infrav1.DPUFabric, source string) string {
+	for _, known := range object.Status.ClaimSources {
+		if known.Name == source {
+			return known.Account
+		}
+	}
+	return ""
 }
 
 func (v *rememberedVerifier) whoAmI(ctx context.Context, timeout time.Duration) (maas.Account, error) {

@@ -254,6 +254,10 @@ func (i *identities) probe(ctx context.Context, object *infrav1.MaasClusterIdent
 		err = &UnusableError{Reason: infrav1.AccountTooPowerfulReason, Message: fmt.Sprintf(
 			"the MAAS account %s of MaasClusterIdentity %s is an administrator, whom MAAS does not keep from other people's servers: use an ordinary account, or set allowAdmin",
 			who.Username, object.Name)}
+	case object.Status.Account != "" && who.Username != object.Status.Account:
+		err = &UnusableError{Reason: infrav1.AccountChangedReason, Message: fmt.Sprintf(
+			"the key of MaasClusterIdentity %s belongs to MAAS account %s, its servers to %s: put a key of %s into its Secret, or create another identity for %s",
+			object.Name, who.Username, object.Status.Account, object.Status.Account, who.Username)}
 	default:
 		kept.name, kept.failed = who.Username, nil
 		return nil

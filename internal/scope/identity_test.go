@@ -141,6 +141,24 @@ func TestUnusableIdentities(t *testing.T) {
 	}
 }
 
+// TestAnotherAccountsKeyIsRefused: with it MAAS would call every server of the identity somebody else's.
+func TestAnotherAccountsKeyIsRefused(t *testing.T) {
+	identity := anIdentity()
+	identity.Status.Account = "capi"
+	s := newSetting(t, identity, aSecret(goodKey))
+	s.region.account = maas.Account{Username: "somebody"}
+	_, err := s.identities.Get(t.Context(), "lab")
+	unusable, ok := AsUnusable(err)
+	s.Expect(ok).To(BeTrue(), "%v", err)
+	s.Expect(unusable.Reason).To(Equal(infrav1.AccountChangedReason))
+	s.Expect(unusable.Message).To(ContainSubstring("put a key of capi into its Secret"))
+
+	s.region.account = maas.Account{Username: "capi"}
+	s.clock.Step(time.Minute)
+	_, err = s.identities.Get(t.Context(), "lab")
+	s.Expect(err).NotTo(HaveOccurred())
+}
+
 func TestAdministratorAllowed(t *testing.T) {
 	identity := anIdentity()
 	identity.Spec.AllowAdmin = ptr.To(true)
