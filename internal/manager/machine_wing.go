@@ -33,13 +33,13 @@ func setupMachineWing(ctx context.Context, mgr ctrl.Manager, options *Options) e
 	}
 	if err := (&maasclusteridentity.Reconciler{
 		Client: mgr.GetClient(), Scope: identities, Recorder: mgr.GetEventRecorder(options.name()),
-		Clock: clock.RealClock{}, WatchFilterValue: options.WatchFilterValue,
+		Clock: clock.RealClock{}, WatchFilterValue: options.WatchFilterValue, PollInterval: options.PollInterval,
 	}).SetupWithManager(ctx, mgr, options.controllerOptions()); err != nil {
 		return err
 	}
 	if err := (&maascluster.Reconciler{
 		Client: mgr.GetClient(), Scope: identities, Recorder: mgr.GetEventRecorder(options.name()),
-		WatchFilterValue: options.WatchFilterValue,
+		WatchFilterValue: options.WatchFilterValue, PollInterval: options.PollInterval,
 	}).SetupWithManager(ctx, mgr, options.controllerOptions()); err != nil {
 		return err
 	}
