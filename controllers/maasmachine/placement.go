@@ -103,18 +103,18 @@ func (p *pass) vpcProblem(ctx context.Context) *Problem {
 	key := client.ObjectKey{Namespace: p.fabric.Namespace(p.machine.Namespace), Name: name}
 	if err := p.fabric.Client.Get(ctx, key, vpc); err != nil {
 		if apierrors.IsNotFound(err) {
-			return &Problem{Reason: infrav1.VPCNotFoundReason, Message: fmt.Sprintf("TenantVPC %s does not exist", key)}
+			return &Problem{Reason: infrav1.VPCNotFoundReason, Message: fmt.Sprintf("TenantVPC %s does not exist: create it", key)}
 		}
 		return fabricProblem(err)
 	}
 	if !vpc.DeletionTimestamp.IsZero() || !conditions.IsTrue(vpc, infrav1.ReadyCondition) {
-		return &Problem{Reason: infrav1.VPCNotReadyReason, Message: fmt.Sprintf("TenantVPC %s is not Ready", key)}
+		return &Problem{Reason: infrav1.VPCNotReadyReason, Message: fmt.Sprintf("TenantVPC %s is not Ready: see its conditions", key)}
 	}
 	routed := false
 	for _, port := range p.machine.Spec.Ports {
 		i := slices.IndexFunc(vpc.Status.Subnets, func(s infrav1.VPCSubnetStatus) bool { return s.Name == port.Subnet })
 		if i < 0 {
-			return &Problem{Reason: infrav1.SubnetNotFoundReason, Message: fmt.Sprintf("TenantVPC %s has no subnet %s, which port %s asks for", key, port.Subnet, port.Name)}
+			return &Problem{Reason: infrav1.SubnetNotFoundReason, Message: fmt.Sprintf("TenantVPC %s has no subnet %s, which port %s asks for: add it", key, port.Subnet, port.Name)}
 		}
 		routed = routed || ptr.Deref(vpc.Status.Subnets[i].ExternallyRouted, false)
 	}

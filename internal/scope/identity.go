@@ -288,7 +288,7 @@ func UnusableMAAS(identity string, err error) *UnusableError {
 		unusable.Err = nil // The error's text counts the seconds, which would change at every try.
 	case maas.IsUnauthorized(err), maas.IsForbidden(err):
 		unusable.Reason = infrav1.CredentialsRefusedReason
-		unusable.Message = fmt.Sprintf("MAAS of MaasClusterIdentity %s does not accept the API key", identity)
+		unusable.Message = fmt.Sprintf("MAAS of MaasClusterIdentity %s does not accept the API key: write a valid one into its Secret", identity)
 	case errors.As(err, &config):
 		unusable.Reason = infrav1.SecretInvalidReason
 		unusable.Message = fmt.Sprintf("MaasClusterIdentity %s or its Secret cannot be used", identity)
