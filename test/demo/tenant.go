@@ -96,7 +96,7 @@ func (t *Tenant) generate(ctx context.Context, workers int) (string, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return "", err
 	}
-	command := exec.CommandContext(ctx, filepath.Join(t.world.Lab.Bin(), "clusterctl"), "generate", "cluster", t.Name, //nolint:gosec // our own binary
+	command := exec.CommandContext(ctx, filepath.Join(t.world.Lab.Bin(), "clusterctl"), "generate", "cluster", t.Name,
 		"--target-namespace", t.Name, "--kubernetes-version", kubernetesVersion, "--control-plane-machine-count", "1",
 		"--worker-machine-count", strconv.Itoa(workers), "--from", filepath.Join(t.world.repo(), "templates", "cluster-template.yaml"))
 	command.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "KUBECONFIG="+t.world.Lab.ManagementKubeconfig(), "CLUSTERCTL_DISABLE_VERSIONCHECK=true")
@@ -157,7 +157,7 @@ func (t *Tenant) Scale(ctx context.Context, workers int) error {
 	}
 	deployment := &deployments.Items[0]
 	before := deployment.DeepCopy()
-	deployment.Spec.Replicas = ptr.To(int32(workers)) //nolint:gosec // a handful
+	deployment.Spec.Replicas = ptr.To(int32(workers))
 	if err := t.client.Patch(ctx, deployment, client.MergeFrom(before)); err != nil {
 		return fmt.Errorf("scale %s: %w", t.Name, err)
 	}

@@ -20,10 +20,13 @@ import (
 type EffectKind string
 
 const (
-	// EffectCreated, EffectChanged and EffectDeleted are about an object; EffectDeleting is its deletion timestamp.
-	EffectCreated  EffectKind = "Created"
-	EffectChanged  EffectKind = "Changed"
+	// EffectCreated says that an object appeared.
+	EffectCreated EffectKind = "Created"
+	// EffectChanged says that something outside an object's status changed.
+	EffectChanged EffectKind = "Changed"
+	// EffectDeleting says that an object got its deletion timestamp.
 	EffectDeleting EffectKind = "Deleting"
+	// EffectDeleted says that an object is gone.
 	EffectDeleted  EffectKind = "Deleted"
 	// EffectPlug and EffectUnplug are about a host's port: traffic begins or ends.
 	EffectPlug   EffectKind = "Plug"

@@ -222,7 +222,7 @@ func (r *vpcController) reconcileNode(ctx context.Context, vpc *unstructured.Uns
 		return false, 0, err
 	}
 	if len(claims) > 1 {
-		return false, 0, fmt.Errorf("Node %s belongs to more than one VPC: %v", node.Name, claims)
+		return false, 0, fmt.Errorf("the Node %s belongs to more than one VPC: %v", node.Name, claims)
 	}
 	if wanted && marked && node.Annotations[annotationLRP] != "" {
 		return true, 0, nil

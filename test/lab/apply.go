@@ -47,7 +47,7 @@ func (l *Lab) ApplyFiles(ctx context.Context, cluster *rest.Config, paths ...str
 			return err
 		}
 		if !info.IsDir() {
-			content, err := os.ReadFile(path) //nolint:gosec // the caller names it
+			content, err := os.ReadFile(path)
 			if err != nil {
 				return err
 			}

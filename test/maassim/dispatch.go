@@ -157,7 +157,7 @@ func (c *call) parse(found *resource, request *http.Request) *reply {
 	request.Body = http.MaxBytesReader(nil, request.Body, maxForm)
 	var err error
 	if strings.HasPrefix(request.Header.Get("Content-Type"), "multipart/") {
-		err = request.ParseMultipartForm(maxForm)
+		err = request.ParseMultipartForm(maxForm) //nolint:gosec // the body is bounded above
 	} else {
 		err = request.ParseForm()
 	}

@@ -25,7 +25,7 @@ const (
 	FaultDropReply FaultKind = "drop-reply"
 	// FaultLateCommit cuts the connection at once and does the work after Delay.
 	FaultLateCommit FaultKind = "late-commit"
-	// FaultPowerOffNotSeen: the power-off this call sends never happens, so that a release ends in Releasing failed
+	// FaultPowerOffNotSeen lets the power-off this call sends never happen, so that a release ends in Releasing failed
 	// after Timing.ReleaseTimeout. For release, release_machines, power_off, abort and mark_broken.
 	FaultPowerOffNotSeen FaultKind = "power-off-not-seen"
 	// FaultEraseFails ends the erase that this release starts in Failed disk erasing.

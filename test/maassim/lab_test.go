@@ -178,7 +178,7 @@ func (l *lab) raw(method, path, authorization string, form url.Values) answer {
 	if err != nil {
 		l.Fatal(err)
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		l.Fatal(err)

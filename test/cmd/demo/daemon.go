@@ -54,13 +54,13 @@ func (d daemon) start(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	command := exec.Command(self, append(args, "--background")...) //nolint:gosec,noctx // ourselves; it outlives this process
+	command := exec.Command(self, append(args, "--background")...) //nolint:noctx // ourselves; it outlives this process
 	command.Stdout, command.Stderr = output, output
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := command.Start(); err != nil {
 		return err
 	}
-	if err := os.WriteFile(d.path(pidFile), []byte(strconv.Itoa(command.Process.Pid)), 0o600); err != nil {
+	if err := os.WriteFile(d.path(pidFile), []byte(strconv.Itoa(command.Process.Pid)), 0o600); err != nil { //nolint:gosec // inside the checkout
 		return errors.Join(err, command.Process.Kill())
 	}
 	return d.follow(ctx)

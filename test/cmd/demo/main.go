@@ -16,7 +16,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -42,8 +41,9 @@ func main() {
 	flag.BoolVar(&f.background, "background", false, "for the command itself: be the process that stays")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := dispatch(ctx, f); err != nil {
+	err := dispatch(ctx, f)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "\ndemo:", err)
 		os.Exit(1)
 	}
@@ -137,14 +137,14 @@ func openLog(repo string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, err
 	}
-	return os.Create(filepath.Join(dir, "demo.log")) //nolint:gosec // a path of ours
+	return os.Create(filepath.Join(dir, "demo.log"))
 }
 
 // setLoggers keeps what the simulators and libraries log off the screen.
 func setLoggers(file io.Writer) {
 	klog.LogToStderr(false)
 	klog.SetOutput(file)
-	ctrllog.SetLogger(logr.Logger(klog.Background()))
+	ctrllog.SetLogger(klog.Background())
 }
 
 func findRepo() (string, error) {

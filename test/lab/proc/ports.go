@@ -36,7 +36,7 @@ func FreePort() (int32, error) {
 	handedOut.Lock()
 	defer handedOut.Unlock()
 	for range portAttempts {
-		port := firstPort + rand.Int32N(lastPort-firstPort+1) //nolint:gosec // a port need not be unpredictable
+		port := firstPort + rand.Int32N(lastPort-firstPort+1)
 		if handedOut.ports[port] || !bindable(port) {
 			continue
 		}

@@ -110,7 +110,7 @@ func (s *Supervisor) launch(spec Spec) (*Process, error) {
 		return nil, err
 	}
 	defer func() { _ = output.Close() }()        // the child has its own descriptor
-	cmd := exec.Command(spec.Path, spec.Args...) //nolint:gosec,noctx // running what it is told is its purpose; Stop ends it, in order
+	cmd := exec.Command(spec.Path, spec.Args...) //nolint:noctx // running what it is told is its purpose; Stop ends it, in order
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.Dir = s.dir
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir(), "HOME=" + filepath.Join(s.dir, "home")}, spec.Env...)
