@@ -27,9 +27,10 @@ const (
 	// EffectDeleting says that an object got its deletion timestamp.
 	EffectDeleting EffectKind = "Deleting"
 	// EffectDeleted says that an object is gone.
-	EffectDeleted  EffectKind = "Deleted"
-	// EffectPlug and EffectUnplug are about a host's port: traffic begins or ends.
-	EffectPlug   EffectKind = "Plug"
+	EffectDeleted EffectKind = "Deleted"
+	// EffectPlug says that traffic of a host's port begins to pass.
+	EffectPlug EffectKind = "Plug"
+	// EffectUnplug says that it passes no more.
 	EffectUnplug EffectKind = "Unplug"
 	// EffectFault is a fault put in or taken out by a test.
 	EffectFault EffectKind = "Fault"
