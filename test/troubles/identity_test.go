@@ -70,7 +70,6 @@ func deleteAll(t *testing.T, objects ...client.Object) {
 
 // testIdentitySecret goes through everything a Secret can be, and through a rotation, without a restart.
 func testIdentitySecret(t *testing.T) {
-	world.MAAS.AddUser(operator, adminKey, true)
 	world.MAAS.AddUser("rotated", firstKey, false)
 	n := newTenant(t, nsSecrets)
 	create(t, n.vpc())

@@ -100,6 +100,8 @@ var namespaces = []string{
 
 // prepare admits the tests' namespaces, shortens what would be waited for, and puts a gate before DPF.
 func prepare(ctx context.Context) error {
+	world.MAAS.AddUser(operator, adminKey, true)
+	world.MAAS.AddUser(stranger, strangerKey, false)
 	fabric := &infrav1.DPUFabric{}
 	if err := update(ctx, fabric, demo.Fabric, func() {
 		fabric.Spec.AllowedNamespaces = &infrav1.AllowedNamespaces{Names: namespaces}
