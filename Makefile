@@ -61,11 +61,11 @@ lint: $(GOLANGCI_LINT) ## Lint both modules.
 ##@ Generate
 
 .PHONY: generate
-generate: $(CONTROLLER_GEN) ## Generate deep copies, CRDs and RBAC.
+generate: $(CONTROLLER_GEN) ## Generate deep copies and CRDs.
 	hack/generate.sh
 
 .PHONY: verify
-verify: generate $(KUSTOMIZE) ## Fail if generated files, go.mod or kustomizations are not up to date.
+verify: generate $(KUSTOMIZE) ## Fail if generated files, kustomizations or modules are not up to date.
 	hack/verify.sh
 
 ##@ Build

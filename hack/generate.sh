@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Generates what is generated: deep copies and CRDs of our API, RBAC of each wing from its own markers, and the minimal DPF CRDs
+# Generates what is generated: deep copies and CRDs of our API, and the minimal DPF CRDs
 # the lab installs.
 set -euo pipefail
 
