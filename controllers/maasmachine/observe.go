@@ -54,6 +54,10 @@ func (p *pass) observe(ctx context.Context) (Observation, error) {
 		o.Attachment.Exists = maas.No
 	}
 	if p.identity == nil {
+		if o.Claim.Fits && p.account != nil {
+			// The fabric's proof is to be had without MAAS.
+			p.observeAttachment(ctx, &o)
+		}
 		return o, nil
 	}
 	if o.Claim.Fits {
@@ -145,15 +149,23 @@ func (p *pass) observeIdentity(ctx context.Context, o *Observation) error {
 		o.Identity.Unusable = &Problem{Reason: infrav1.MaasClusterNotFoundReason, Message: "the Cluster's MaasCluster does not exist yet"}
 		return nil
 	}
+	object := &infrav1.MaasClusterIdentity{}
+	switch err := p.r.Client.Get(ctx, client.ObjectKey{Name: name}, object); {
+	case err == nil:
+		p.account = object
+	case !apierrors.IsNotFound(err):
+		return fmt.Errorf("read MaasClusterIdentity %s: %w", name, err)
+	}
 	identity, err := p.r.Scope.Get(ctx, name)
 	if unusable, ok := scope.AsUnusable(err); ok {
 		o.Identity.Unusable = &Problem{Reason: unusable.Reason, Message: unusable.Error()}
+		o.Identity.PortIsolationRequired = object.Spec.PortIsolation != infrav1.PortIsolationRequirementNotAssertedAccepted
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	p.identity = identity
+	p.identity, p.account = identity, identity.Object
 	spec := identity.Object.Spec
 	o.Identity.IsolationRequired = spec.Isolation != infrav1.IsolationOptional
 	o.Identity.PortIsolationRequired = spec.PortIsolation != infrav1.PortIsolationRequirementNotAssertedAccepted

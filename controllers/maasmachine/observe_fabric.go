@@ -36,7 +36,7 @@ func (p *pass) connectFabric(ctx context.Context) *Problem {
 	if p.fabric != nil {
 		return nil
 	}
-	access, err := p.r.Scope.FabricAccess(ctx, p.identity.Object)
+	access, err := p.r.Scope.FabricAccess(ctx, p.account)
 	if err != nil {
 		return fabricProblem(err)
 	}

@@ -40,9 +40,11 @@ type pass struct {
 	owner       *clusterv1.Machine
 	cluster     *clusterv1.Cluster
 	maasCluster *infrav1.MaasCluster
-	identity    *scope.Identity
-	fabric      *scope.FabricAccess
-	attachment  *infrav1.DPUAttachment
+	// account is the identity's object, which can be read where the identity cannot be used.
+	account    *infrav1.MaasClusterIdentity
+	identity   *scope.Identity
+	fabric     *scope.FabricAccess
+	attachment *infrav1.DPUAttachment
 
 	patcher *patch.Helper
 	o       Observation

@@ -237,11 +237,12 @@ func (r *run) failClosed() {
 		}
 	}
 	for i, a := range r.attachments {
-		if a.Authorized != "Unknown" || a.AuthorizedSince.IsZero() {
+		// Nobody needs leave to go, and what is gone says nothing of later claims.
+		if a.Authorized != "Unknown" || a.AuthorizedSince.IsZero() || a.Asked == "Detached" || a.Deleted {
 			continue
 		}
 		r.observe("I6")
-		until := r.nextVersion(i)
+		until := r.unknownUntil(i)
 		for _, change := range r.changes {
 			if slices.Contains(a.DPUs, change.DPU) && change.Time.After(a.Seen) && change.Time.Before(until) {
 				r.breaks("I6", "%s on DPU %s was changed at %s while the claim of %s/%s was unknown", change.Key, change.DPU, clock(change.Time), a.Namespace, a.Name)
@@ -257,9 +258,18 @@ func (r *run) sameProof(i int) bool {
 	})
 }
 
-func (r *run) nextVersion(i int) time.Time {
+// confirmationLag is how long before its status a claim may have been confirmed: the pass that confirms it changes the DPU
+// first, and times in statuses have whole seconds.
+const confirmationLag = 3 * time.Second
+
+// unknownUntil is the end of the time for which one version's word held that the claim is unknown.
+func (r *run) unknownUntil(i int) time.Time {
 	for _, b := range r.attachments[i+1:] {
-		if b.UID == r.attachments[i].UID {
+		switch {
+		case b.UID != r.attachments[i].UID:
+		case b.Authorized == "True":
+			return b.Seen.Add(-confirmationLag)
+		default:
 			return b.Seen
 		}
 	}
