@@ -14,7 +14,7 @@ import (
 )
 
 func TestAllocateSendsItsConstraints(t *testing.T) {
-	r := newRegion(t, answer(200, machineJSON))
+	r := newRegion(t, respond(200, machineJSON))
 	machine, err := r.client(t).Allocate(context.Background(), "token", Constraints{
 		SystemIDs: []string{"a", "b"}, Zone: "z1", Zones: []string{"z1", "z2"}, Pools: []string{"p1"}, NotPools: []string{"p2"},
 		Tags: []string{"x", "y"}, NotTags: []string{"n", ""}, Architecture: "amd64/generic", MinCPU: 8, MinMemoryMiB: 1024, MinDiskGB: 100,
@@ -73,10 +73,10 @@ func TestAllocateResolvesWhatItCanNotSay(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRegion(t, func(w http.ResponseWriter, req *http.Request) {
 				if req.Method == http.MethodGet {
-					answer(200, tt.list)(w, req)
+					respond(200, tt.list)(w, req)
 					return
 				}
-				answer(200, machineJSON)(w, req)
+				respond(200, machineJSON)(w, req)
 			})
 			before := slices.Clone(tt.constraints.SystemIDs)
 			_, err := r.client(t).Allocate(context.Background(), "token", tt.constraints, "")
@@ -103,7 +103,7 @@ func TestAllocateResolvesWhatItCanNotSay(t *testing.T) {
 }
 
 func TestAllocateWhenListingFails(t *testing.T) {
-	r := newRegion(t, answer(400, `{"zone": ["No such zone(s): z2."]}`))
+	r := newRegion(t, respond(400, `{"zone": ["No such zone(s): z2."]}`))
 	_, err := r.client(t).Allocate(context.Background(), "token", Constraints{Zones: []string{"z1", "z2"}}, "")
 	if kinds(err) != "invalid constraint" || r.only(t).method != http.MethodGet {
 		t.Errorf("error is %q (%v)", kinds(err), err)
@@ -111,7 +111,7 @@ func TestAllocateWhenListingFails(t *testing.T) {
 }
 
 func TestAllocateNeedsAToken(t *testing.T) {
-	r := newRegion(t, answer(200, machineJSON))
+	r := newRegion(t, respond(200, machineJSON))
 	for _, token := range []string{"", strings.Repeat("t", 256)} {
 		if _, err := r.client(t).Allocate(context.Background(), token, Constraints{}, ""); kinds(err) != "argument" {
 			t.Errorf("error is %v", err)

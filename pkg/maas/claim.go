@@ -11,6 +11,8 @@ import (
 	"io"
 	"regexp"
 	"strings"
+
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/answer"
 )
 
 // Workload annotations that the provider writes. Dots only: MAAS refuses a slash.
@@ -73,27 +75,15 @@ func TokenHash(token string) string {
 	return hex.EncodeToString(sum[:])[:tokenHashLength]
 }
 
-// Answer to a question about ownership.
-type Answer int
+// Answer to a question about ownership. The zero value is Unknown, which permits nothing.
+type Answer = answer.Answer
 
-// The answers. Unknown is the zero value: it permits nothing.
+// The answers.
 const (
-	Unknown Answer = iota
-	No
-	Yes
+	Unknown = answer.Unknown
+	No      = answer.No
+	Yes     = answer.Yes
 )
-
-// String returns "yes", "no" or "unknown".
-func (a Answer) String() string {
-	switch a {
-	case Yes:
-		return "yes"
-	case No:
-		return "no"
-	default:
-		return "unknown"
-	}
-}
 
 // Ownership says whether a machine is held under a claim, and why we think so.
 type Ownership struct {

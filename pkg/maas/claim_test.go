@@ -110,11 +110,11 @@ func TestConfirmClaim(t *testing.T) {
 	}{
 		{"annotated", machineWith("abc123", `"capi"`, StatusAllocated, note), nil, Yes, "", 1},
 		{"somebody else's", machineWith("abc123", `"other"`, StatusAllocated, note), nil, No, "", 1},
-		{"token says yes", bare, answer(200, "["+bare+"]"), Yes, "", 2},
-		{"token says another machine", bare, answer(200, "["+machineWith("zzz999", `"capi"`, StatusAllocated, "")+"]"), No, "", 2},
-		{"token says none", bare, answer(200, "[]"), No, "", 2},
-		{"annotated by another in between", bare, answer(200, "["+machineWith("abc123", `"capi"`, StatusAllocated, `"maas-dpu.claim": "x"`)+"]"), No, "", 2},
-		{"no answer about the token", bare, answer(503, "later"), Unknown, "retryable", 2},
+		{"token says yes", bare, respond(200, "["+bare+"]"), Yes, "", 2},
+		{"token says another machine", bare, respond(200, "["+machineWith("zzz999", `"capi"`, StatusAllocated, "")+"]"), No, "", 2},
+		{"token says none", bare, respond(200, "[]"), No, "", 2},
+		{"annotated by another in between", bare, respond(200, "["+machineWith("abc123", `"capi"`, StatusAllocated, `"maas-dpu.claim": "x"`)+"]"), No, "", 2},
+		{"no answer about the token", bare, respond(503, "later"), Unknown, "retryable", 2},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -123,7 +123,7 @@ func TestConfirmClaim(t *testing.T) {
 					tt.byToken(w, req)
 					return
 				}
-				answer(200, tt.machine)(w, req)
+				respond(200, tt.machine)(w, req)
 			})
 			_, got, err := r.client(t).ConfirmClaim(context.Background(), account, token, "abc123")
 			if got.Answer != tt.want || kinds(err) != tt.kind || len(r.seen()) != tt.calls {
@@ -131,7 +131,7 @@ func TestConfirmClaim(t *testing.T) {
 			}
 		})
 	}
-	r := newRegion(t, answer(403, ""))
+	r := newRegion(t, respond(403, ""))
 	if _, got, err := r.client(t).ConfirmClaim(context.Background(), account, token, "abc123"); got.Answer != Unknown || kinds(err) != "forbidden" {
 		t.Errorf("forbidden: %s, %v", got.Answer, err)
 	}

@@ -75,7 +75,7 @@ func TestErrorShapes(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newRegion(t, answer(tt.status, tt.body, tt.header...))
+			r := newRegion(t, respond(tt.status, tt.body, tt.header...))
 			c := r.client(t)
 			ctx := context.Background()
 			_, readErr := c.Machine(ctx, "abc123")
@@ -108,7 +108,7 @@ func TestErrorShapes(t *testing.T) {
 
 func TestRetryAfterIsHandedOnAndNotSlept(t *testing.T) {
 	for _, status := range []int{http.StatusConflict, http.StatusServiceUnavailable} {
-		r := newRegion(t, answer(status, conflictPage, "Retry-After", "3"))
+		r := newRegion(t, respond(status, conflictPage, "Retry-After", "3"))
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		// Through gomaasclient (Release) as well as raw (Deploy).
@@ -148,7 +148,7 @@ func TestParseRetryAfter(t *testing.T) {
 }
 
 func TestFieldMessages(t *testing.T) {
-	r := newRegion(t, answer(400, `{"distro_series": ["'nosuch' is not valid.", "Second."], "__all__": "one text", "n": 3}`))
+	r := newRegion(t, respond(400, `{"distro_series": ["'nosuch' is not valid.", "Second."], "__all__": "one text", "n": 3}`))
 	_, err := r.client(t).Deploy(context.Background(), "abc123", DeployRequest{Series: "nosuch"})
 	var invalid *InvalidRequestError
 	if !errors.As(err, &invalid) {
@@ -174,7 +174,7 @@ func TestClockSkewIsToldByTheDateHeader(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			// The same body in all cases: it must not matter.
-			r := newRegion(t, answer(401, "Authorization Error: 'Expired timestamp: given 1 and now 2 has a greater difference than threshold 300'",
+			r := newRegion(t, respond(401, "Authorization Error: 'Expired timestamp: given 1 and now 2 has a greater difference than threshold 300'",
 				"Date", server.Format(http.TimeFormat)))
 			c := r.client(t, func(config *Config) { config.Clock = testclock.NewFakePassiveClock(server.Add(-tt.behind)) })
 			_, err := c.WhoAmI(context.Background())
@@ -191,7 +191,7 @@ func TestClockSkewIsToldByTheDateHeader(t *testing.T) {
 
 func TestNoMatchTextHidesTheToken(t *testing.T) {
 	token := "v1.0123456789abcdef0123456789abcdef.0123456789abcdef0123456789abcdef"
-	r := newRegion(t, answer(409, `No available machine matches constraints: [('agent_name', ['`+token+`']), ('mem', ['9'])] (resolved to "mem=9.0")`))
+	r := newRegion(t, respond(409, `No available machine matches constraints: [('agent_name', ['`+token+`']), ('mem', ['9'])] (resolved to "mem=9.0")`))
 	_, err := r.client(t).Allocate(context.Background(), token, Constraints{MinMemoryMiB: 9}, "")
 	if !IsNoMatch(err) || strings.Contains(err.Error(), token) || !strings.Contains(err.Error(), "mem=9.0") {
 		t.Errorf("error is %v", err)
@@ -199,7 +199,7 @@ func TestNoMatchTextHidesTheToken(t *testing.T) {
 }
 
 func TestLongTextsAreCut(t *testing.T) {
-	r := newRegion(t, answer(500, strings.Repeat("é", 40000)))
+	r := newRegion(t, respond(500, strings.Repeat("é", 40000)))
 	_, err := r.client(t).Machine(context.Background(), "abc123")
 	if !is[*ServerError](err) || len(err.Error()) > 2*maxMessage || strings.Contains(err.Error(), "�") {
 		t.Errorf("error of %d bytes: %.80s", len(err.Error()), err)

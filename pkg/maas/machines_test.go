@@ -14,7 +14,7 @@ import (
 )
 
 func TestMachineIsReadInFull(t *testing.T) {
-	r := newRegion(t, answer(200, machineJSON))
+	r := newRegion(t, respond(200, machineJSON))
 	got, err := r.client(t).Machine(context.Background(), "abc123")
 	if err != nil {
 		t.Fatal(err)
@@ -55,11 +55,11 @@ func TestNotFoundIsConfirmed(t *testing.T) {
 		list http.HandlerFunc
 		want string
 	}{
-		{"MAAS lists nothing", answer(200, "[]"), "not-found"},
-		{"MAAS lists the machine", answer(200, "["+machineJSON+"]"), ""},
-		{"a proxy answers everything so", answer(404, "<html>404 page not found</html>"), "unavailable"},
-		{"MAAS is down", answer(503, "starting"), "retryable"},
-		{"null is no list", answer(200, "null"), "malformed"},
+		{"MAAS lists nothing", respond(200, "[]"), "not-found"},
+		{"MAAS lists the machine", respond(200, "["+machineJSON+"]"), ""},
+		{"a proxy answers everything so", respond(404, "<html>404 page not found</html>"), "unavailable"},
+		{"MAAS is down", respond(503, "starting"), "retryable"},
+		{"null is no list", respond(200, "null"), "malformed"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -68,7 +68,7 @@ func TestNotFoundIsConfirmed(t *testing.T) {
 					tt.list(w, req)
 					return
 				}
-				answer(404, "No Machine matches the given query.")(w, req)
+				respond(404, "No Machine matches the given query.")(w, req)
 			})
 			m, err := r.client(t).Machine(context.Background(), "abc123")
 			if kinds(err) != tt.want || (err == nil) != (m.SystemID == "abc123") {
@@ -79,7 +79,7 @@ func TestNotFoundIsConfirmed(t *testing.T) {
 }
 
 func TestSystemIDsAreGuarded(t *testing.T) {
-	r := newRegion(t, answer(200, machineJSON))
+	r := newRegion(t, respond(200, machineJSON))
 	c := r.client(t)
 	ctx := context.Background()
 	for _, id := range []string{"", " ", "a/b", "..", "a?op=release", "a b", "ä"} {
@@ -135,7 +135,7 @@ func TestLists(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newRegion(t, answer(200, "["+machineJSON+"]"))
+			r := newRegion(t, respond(200, "["+machineJSON+"]"))
 			machines, err := tt.call(r.client(t))
 			if err != nil || len(machines) != 1 || machines[0].SystemID != "abc123" {
 				t.Fatalf("got %+v, %v", machines, err)
@@ -150,7 +150,7 @@ func TestLists(t *testing.T) {
 
 func TestListsThatMustNotBeAsked(t *testing.T) {
 	ctx := context.Background()
-	r := newRegion(t, answer(200, "["+machineJSON+"]"))
+	r := newRegion(t, respond(200, "["+machineJSON+"]"))
 	c := r.client(t)
 	// Without a value, MAAS would list everything.
 	for _, list := range []func() ([]Machine, error){
@@ -185,7 +185,7 @@ func TestLongListsAreAskedInParts(t *testing.T) {
 		for _, id := range req.URL.Query()["id"] {
 			machines = append(machines, machineWith(id, "null", StatusReady, ""))
 		}
-		answer(200, "["+strings.Join(machines, ",")+"]")(w, req)
+		respond(200, "["+strings.Join(machines, ",")+"]")(w, req)
 	})
 	var ids []string
 	for i := range 2*idsPerQuery + 1 {
@@ -215,12 +215,12 @@ func TestNames(t *testing.T) {
 		{"/MAAS/api/2.0/tags/", func(c *Client) ([]string, error) { return c.Tags(ctx) }},
 	}
 	for _, tt := range tests {
-		r := newRegion(t, answer(200, `[{"name": "b", "id": 1}, {"name": "a", "id": 2}]`))
+		r := newRegion(t, respond(200, `[{"name": "b", "id": 1}, {"name": "a", "id": 2}]`))
 		names, err := tt.call(r.client(t))
 		if err != nil || !slices.Equal(names, []string{"b", "a"}) || r.only(t).path != tt.path {
 			t.Errorf("%s: %v, %v from %s", tt.path, names, err, r.only(t).path)
 		}
-		r = newRegion(t, answer(200, `null`))
+		r = newRegion(t, respond(200, `null`))
 		if _, err := tt.call(r.client(t)); kinds(err) != "malformed" {
 			t.Errorf("%s: null gives %v", tt.path, err)
 		}
@@ -228,19 +228,19 @@ func TestNames(t *testing.T) {
 }
 
 func TestWhoAmI(t *testing.T) {
-	r := newRegion(t, answer(200, `{"is_superuser": true, "username": "root", "email": "", "is_local": true, "resource_uri": "/MAAS/api/2.0/users/root/"}`))
+	r := newRegion(t, respond(200, `{"is_superuser": true, "username": "root", "email": "", "is_local": true, "resource_uri": "/MAAS/api/2.0/users/root/"}`))
 	account, err := r.client(t).WhoAmI(context.Background())
 	if err != nil || account != (Account{Username: "root", Superuser: true}) || r.only(t).operation != "whoami" {
 		t.Errorf("got %+v, %v", account, err)
 	}
-	r = newRegion(t, answer(200, `{}`))
+	r = newRegion(t, respond(200, `{}`))
 	if _, err := r.client(t).WhoAmI(context.Background()); kinds(err) != "malformed" {
 		t.Errorf("an answer without a name gives %v", err)
 	}
 }
 
 func TestDevices(t *testing.T) {
-	r := newRegion(t, answer(200, `[
+	r := newRegion(t, respond(200, `[
     {"id": 7, "bus": 1, "bus_name": "PCIE", "hardware_type": 4, "vendor_id": "15b3", "product_id": "a2dc", "vendor_name": "Mellanox", "product_name": "BlueField-3",
      "pci_address": "0000:03:00.0", "numa_node": 1, "physical_blockdevice": null, "physical_interface": {"id": 6, "mac_address": "B8:3F:D2:00:00:01"}, "system_id": "abc123"},
     {"id": 8, "vendor_id": "8086", "product_id": "a2dc", "physical_interface": null}]`))

@@ -50,7 +50,7 @@ func TestChangesOnTheWire(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newRegion(t, answer(200, machineJSON))
+			r := newRegion(t, respond(200, machineJSON))
 			if err := tt.call(r.client(t)); err != nil {
 				t.Fatal(err)
 			}
@@ -66,7 +66,7 @@ func TestChangesOnTheWire(t *testing.T) {
 }
 
 func TestAnnotateChecksKeys(t *testing.T) {
-	r := newRegion(t, answer(200, machineJSON))
+	r := newRegion(t, respond(200, machineJSON))
 	c := r.client(t)
 	for _, key := range []string{"", "a/b", "a:b", "a b", "op", "ä", strings.Repeat("k", 256), "a\n"} {
 		if err := c.Annotate(context.Background(), "abc123", map[string]string{"good": "1", key: "x"}); kinds(err) != "argument" {
@@ -87,7 +87,7 @@ func TestAnnotateChecksKeys(t *testing.T) {
 }
 
 func TestReleaseNeedsErase(t *testing.T) {
-	r := newRegion(t, answer(200, machineJSON))
+	r := newRegion(t, respond(200, machineJSON))
 	for _, erase := range []Erase{"", "none", "Maybe"} {
 		if err := r.client(t).Release(context.Background(), "abc123", ReleaseRequest{Erase: erase}); kinds(err) != "argument" {
 			t.Errorf("%q: %v", erase, err)
@@ -114,7 +114,7 @@ func TestUserDataIsNeverInAnError(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newRegion(t, answer(tt.status, tt.body))
+			r := newRegion(t, respond(tt.status, tt.body))
 			_, err := r.client(t).Deploy(context.Background(), "abc123", DeployRequest{UserData: []byte(userData)})
 			if err == nil || !strings.Contains(err.Error(), tt.keep) {
 				t.Fatalf("error is %v", err)
@@ -129,7 +129,7 @@ func TestUserDataIsNeverInAnError(t *testing.T) {
 }
 
 func TestPowerOffThatSendsNothing(t *testing.T) {
-	r := newRegion(t, answer(200, "null\n"))
+	r := newRegion(t, respond(200, "null\n"))
 	if err := r.client(t).PowerOff(context.Background(), "abc123", ""); kinds(err) != "power-not-sent" {
 		t.Errorf("error is %v", err)
 	}
@@ -137,7 +137,7 @@ func TestPowerOffThatSendsNothing(t *testing.T) {
 
 func TestPowerOn(t *testing.T) {
 	for _, status := range []Status{StatusDeployed, StatusAllocated, StatusReady} {
-		r := newRegion(t, answer(200, machineWith("abc123", `"capi"`, status, "")))
+		r := newRegion(t, respond(200, machineWith("abc123", `"capi"`, status, "")))
 		err := r.client(t).PowerOn(context.Background(), "abc123", "c")
 		sent := slices.ContainsFunc(r.seen(), func(q received) bool {
 			return q.method == http.MethodPost && q.operation == "power_on" && q.form.Get("comment") == "c"
@@ -153,20 +153,20 @@ func TestQueryPower(t *testing.T) {
 		`{"state": "on"}`: PowerOn, `{"state": "off"}`: PowerOff, `{"state": "error"}`: PowerError,
 		`{"state": "unknown"}`: PowerUnknown, `{"state": "odd"}`: PowerUnknown, `{}`: PowerUnknown,
 	} {
-		r := newRegion(t, answer(200, body))
+		r := newRegion(t, respond(200, body))
 		state, err := r.client(t).QueryPower(context.Background(), "abc123")
 		if err != nil || state != want || r.only(t).operation != "query_power_state" || r.only(t).method != http.MethodGet {
 			t.Errorf("%s: %s, %v", body, state, err)
 		}
 	}
-	r := newRegion(t, answer(503, "No rack controllers can access the BMC"))
+	r := newRegion(t, respond(503, "No rack controllers can access the BMC"))
 	if state, err := r.client(t).QueryPower(context.Background(), "abc123"); state != PowerUnknown || kinds(err) != "retryable" {
 		t.Errorf("got %s, %v", state, err)
 	}
 }
 
 func TestEvents(t *testing.T) {
-	r := newRegion(t, answer(200, `{"count": 2, "events": [
+	r := newRegion(t, respond(200, `{"count": 2, "events": [
     {"id": 12, "node": "abc123", "hostname": "node-1", "username": "capi", "level": "INFO", "created": "Fri, 20 Nov. 2026 15:20:08", "type": "Deployed", "description": ""},
     {"id": 11, "node": "abc123", "hostname": "node-1", "username": "unknown", "level": "DEBUG", "created": "yesterday", "type": "Node changed status", "description": "From 'Deploying' to 'Deployed'"}],
     "next_uri": "/MAAS/api/2.0/events/?op=query&after=12", "prev_uri": null}`))
@@ -185,7 +185,7 @@ func TestEvents(t *testing.T) {
 }
 
 func TestNewestEvents(t *testing.T) {
-	r := newRegion(t, answer(200, `{"count": 0, "events": []}`))
+	r := newRegion(t, respond(200, `{"count": 0, "events": []}`))
 	c := r.client(t)
 	if events, err := c.Events(context.Background(), -1, EventQuery{}); err != nil || len(events) != 0 {
 		t.Errorf("got %v, %v", events, err)
@@ -197,7 +197,7 @@ func TestNewestEvents(t *testing.T) {
 	if _, err := c.Events(context.Background(), -1, EventQuery{Limit: 1001}); kinds(err) != "argument" {
 		t.Errorf("too many: %v", err)
 	}
-	if _, err := newRegion(t, answer(200, `{}`)).client(t).Events(context.Background(), 0, EventQuery{}); kinds(err) != "malformed" {
+	if _, err := newRegion(t, respond(200, `{}`)).client(t).Events(context.Background(), 0, EventQuery{}); kinds(err) != "malformed" {
 		t.Errorf("no list: %v", err)
 	}
 }

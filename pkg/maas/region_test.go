@@ -38,7 +38,7 @@ type region struct {
 	requests []received
 }
 
-func newRegion(t *testing.T, answer http.HandlerFunc) *region {
+func newRegion(t *testing.T, handle http.HandlerFunc) *region {
 	t.Helper()
 	r := &region{}
 	r.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -56,7 +56,7 @@ func newRegion(t *testing.T, answer http.HandlerFunc) *region {
 			authorization: req.Header.Get("Authorization"), query: req.URL.Query(), form: form,
 		})
 		r.mu.Unlock()
-		answer(w, req)
+		handle(w, req)
 	}))
 	r.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
@@ -101,8 +101,8 @@ func (r *region) client(t *testing.T, change ...func(*Config)) *Client {
 	return c
 }
 
-// answer writes one fixed answer; header pairs follow the body.
-func answer(status int, body string, header ...string) http.HandlerFunc {
+// respond answers every request alike; header pairs follow the body.
+func respond(status int, body string, header ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		for i := 0; i+1 < len(header); i += 2 {
 			w.Header().Set(header[i], header[i+1])

@@ -95,7 +95,7 @@ func TestErrorsHoldNoURL(t *testing.T) {
 
 func TestBodyIsBounded(t *testing.T) {
 	padding := strings.Repeat(" ", 5000-len(machineJSON))
-	r := newRegion(t, answer(200, machineJSON+padding))
+	r := newRegion(t, respond(200, machineJSON+padding))
 	exact := r.client(t, func(c *Config) { c.MaxBody = 5000 })
 	if _, err := exact.Machine(context.Background(), "abc123"); err != nil {
 		t.Errorf("a body of exactly the limit: %v", err)
@@ -114,10 +114,10 @@ func TestBodyIsBounded(t *testing.T) {
 func TestConnectionsAreReused(t *testing.T) {
 	r := newRegion(t, func(w http.ResponseWriter, req *http.Request) {
 		if req.Method == http.MethodPost {
-			answer(409, "Cannot abort in current state", "Content-Type", "text/plain")(w, req)
+			respond(409, "Cannot abort in current state", "Content-Type", "text/plain")(w, req)
 			return
 		}
-		answer(200, machineJSON)(w, req)
+		respond(200, machineJSON)(w, req)
 	})
 	c := r.client(t)
 	for range 5 {
@@ -148,14 +148,14 @@ func TestReplayedNonceIsNotABadKey(t *testing.T) {
 	r := newRegion(t, func(w http.ResponseWriter, req *http.Request) {
 		authorization := req.Header.Get("Authorization")
 		if _, replayed := nonces.LoadOrStore(authorization, true); replayed {
-			answer(401, "Authorization Error: 'Nonce already used: n1'")(w, req)
+			respond(401, "Authorization Error: 'Nonce already used: n1'")(w, req)
 			return
 		}
 		if calls.Add(1) == 2 {
 			hangUp(w, req)
 			return
 		}
-		answer(200, machineJSON)(w, req)
+		respond(200, machineJSON)(w, req)
 	})
 	c := r.client(t)
 	if _, err := c.Machine(context.Background(), "abc123"); err != nil {
@@ -174,7 +174,7 @@ func TestTLS(t *testing.T) {
 	var plain atomic.Int32
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		plain.Add(1)
-		answer(200, `{"username": "capi", "is_superuser": false}`)(w, req)
+		respond(200, `{"username": "capi", "is_superuser": false}`)(w, req)
 	}))
 	server.Config.ErrorLog = nil
 	server.StartTLS()
@@ -208,7 +208,7 @@ func TestTLS(t *testing.T) {
 
 func TestObserve(t *testing.T) {
 	var seen []Observation
-	r := newRegion(t, answer(404, "No Machine matches the given query."))
+	r := newRegion(t, respond(404, "No Machine matches the given query."))
 	c := r.client(t, func(c *Config) { c.Observe = func(o Observation) { seen = append(seen, o) } })
 	_ = c.Abort(context.Background(), "abc123", "")
 	r.Close()
@@ -219,7 +219,7 @@ func TestObserve(t *testing.T) {
 }
 
 func TestConcurrentUse(t *testing.T) {
-	r := newRegion(t, answer(200, machineJSON))
+	r := newRegion(t, respond(200, machineJSON))
 	c := r.client(t)
 	var group sync.WaitGroup
 	for range 20 {
@@ -235,7 +235,7 @@ func TestConcurrentUse(t *testing.T) {
 // The libraries put bodies into their errors: what the exchange hands them has none.
 func TestErrorBodiesDoNotReachTheLibraries(t *testing.T) {
 	for status, kept := range map[int]bool{401: false, 409: true} {
-		r := newRegion(t, answer(status, "sesame", "Retry-After", "5"))
+		r := newRegion(t, respond(status, "sesame", "Retry-After", "5"))
 		x := &exchange{ctx: context.Background(), base: http.DefaultTransport, maxBody: 100}
 		request, err := http.NewRequest(http.MethodGet, r.URL, nil)
 		if err != nil {
@@ -256,9 +256,9 @@ func TestErrorBodiesDoNotReachTheLibraries(t *testing.T) {
 }
 
 func TestRedirectsAreNotFollowed(t *testing.T) {
-	elsewhere := newRegion(t, answer(200, machineJSON))
+	elsewhere := newRegion(t, respond(200, machineJSON))
 	for _, status := range []int{301, 302, 307, 308} {
-		r := newRegion(t, answer(status, "", "Location", elsewhere.URL+"/MAAS/api/2.0/machines/abc123/"))
+		r := newRegion(t, respond(status, "", "Location", elsewhere.URL+"/MAAS/api/2.0/machines/abc123/"))
 		c := r.client(t)
 		if _, err := c.Machine(context.Background(), "abc123"); kinds(err) != "unavailable" || !errors.Is(err, ErrRedirected) {
 			t.Errorf("%d: read: %v", status, err)

@@ -16,15 +16,15 @@ func TestVerifierReads(t *testing.T) {
 	r := newRegion(t, func(w http.ResponseWriter, req *http.Request) {
 		switch req.URL.Path {
 		case "/MAAS/api/2.0/machines/":
-			answer(200, "["+machineJSON+"]")(w, req)
+			respond(200, "["+machineJSON+"]")(w, req)
 		case "/MAAS/api/2.0/nodes/abc123/devices/":
-			answer(200, `[{"id": 1, "vendor_id": "15b3"}]`)(w, req)
+			respond(200, `[{"id": 1, "vendor_id": "15b3"}]`)(w, req)
 		case "/MAAS/api/2.0/users/":
-			answer(200, `{"username": "capi"}`)(w, req)
+			respond(200, `{"username": "capi"}`)(w, req)
 		case "/MAAS/api/2.0/events/":
-			answer(200, `{"events": [{"id": 1}]}`)(w, req)
+			respond(200, `{"events": [{"id": 1}]}`)(w, req)
 		default:
-			answer(200, machineJSON)(w, req)
+			respond(200, machineJSON)(w, req)
 		}
 	})
 	v, err := NewVerifier(r.config())
@@ -60,7 +60,7 @@ func TestVerifierReads(t *testing.T) {
 // The second guard: even a client with all methods gets nothing but GET through.
 func TestVerifierTransportRefusesChanges(t *testing.T) {
 	ctx := context.Background()
-	r := newRegion(t, answer(200, machineWith("abc123", `"capi"`, StatusDeployed, "")))
+	r := newRegion(t, respond(200, machineWith("abc123", `"capi"`, StatusDeployed, "")))
 	v, err := NewVerifier(r.config())
 	if err != nil {
 		t.Fatal(err)

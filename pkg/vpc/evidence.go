@@ -10,6 +10,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/answer"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/provisioningv1alpha1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/svcv1alpha1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/vpcv1alpha1"
@@ -19,26 +20,14 @@ import (
 const LeaseMaxAge = 60 * time.Second
 
 // Answer to a question about the fabric. The zero value is Unknown, which permits nothing.
-type Answer int
+type Answer = answer.Answer
 
 // The answers.
 const (
-	Unknown Answer = iota
-	No
-	Yes
+	Unknown = answer.Unknown
+	No      = answer.No
+	Yes     = answer.Yes
 )
-
-// String returns "yes", "no" or "unknown".
-func (a Answer) String() string {
-	switch a {
-	case Yes:
-		return "yes"
-	case No:
-		return "no"
-	default:
-		return "unknown"
-	}
-}
 
 // Finding is an answer with the reason of a condition and a sentence for people.
 type Finding struct {
