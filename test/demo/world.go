@@ -8,8 +8,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"net/netip"
 	"time"
 
@@ -182,11 +180,7 @@ func (w *World) startMAAS(_, running context.Context) error {
 		}
 	}
 	w.MAAS.SetHardware(wires{rack: w.Rack, fabric: w.Fabric})
-	if err := w.serveMAAS(running); err != nil {
-		return err
-	}
-	w.group.Go(func() error { return w.MAAS.Run(running) })
-	return nil
+	return w.serveMAAS(running)
 }
 
 // serveMAAS serves over TLS with an authority of its own, as the identity's CA bundle has it.
@@ -203,22 +197,12 @@ func (w *World) serveMAAS(running context.Context) error {
 	if err != nil {
 		return err
 	}
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
+	base, wait, err := w.MAAS.Serve(running, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
 	if err != nil {
 		return err
 	}
-	w.maasCA, w.maasEndpoint = ca, "https://"+listener.Addr().String()+"/MAAS"
-	server := &http.Server{Handler: w.MAAS.Handler(), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return running }}
-	w.group.Go(func() error {
-		<-running.Done()
-		return server.Close()
-	})
-	w.group.Go(func() error {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
+	w.maasCA, w.maasEndpoint = ca, base+"/MAAS"
+	w.group.Go(wait)
 	return nil
 }
 

@@ -9,7 +9,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"net/http/httptest"
 	"slices"
 	"sync"
 	"testing"
@@ -45,19 +44,14 @@ func newLab(t *testing.T, machines ...maassim.Machine) *lab {
 	for _, m := range machines {
 		l.Expect(l.region.AddMachine(m)).To(Succeed())
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- l.region.Run(ctx) }()
-	server := httptest.NewServer(l.region.Handler())
+	base, wait, err := l.region.Serve(t.Context(), nil)
+	l.Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run: %v", err)
+		if err := wait(); err != nil {
+			t.Errorf("region: %v", err)
 		}
-		server.CloseClientConnections()
-		server.Close()
 	})
-	l.url = server.URL + "/MAAS"
+	l.url = base + "/MAAS"
 	l.tenant, l.other = l.client(t, tenantKey), l.client(t, otherKey)
 	return l
 }

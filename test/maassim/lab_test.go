@@ -4,11 +4,9 @@
 package maassim_test
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -64,20 +62,15 @@ func newLabWith(t *testing.T, options maassim.Options, machines ...maassim.Machi
 	for _, m := range machines {
 		g.Expect(l.region.AddMachine(m)).To(Succeed())
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- l.region.Run(ctx) }()
-	server := httptest.NewServer(l.region.Handler())
+	base, wait, err := l.region.Serve(t.Context(), nil)
+	g.Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run: %v", err)
+		if err := wait(); err != nil {
+			t.Errorf("region: %v", err)
 		}
-		server.CloseClientConnections()
-		server.Close()
 		l.checkJournal()
 	})
-	l.url = server.URL
+	l.url = base
 	l.tenant, l.other, l.admin = l.client(tenantKey), l.client(otherKey), l.client(adminKey)
 	return l
 }

@@ -8,7 +8,6 @@ package machinewing_test
 import (
 	"context"
 	"fmt"
-	"net/http/httptest"
 	"os"
 	"slices"
 	"testing"
@@ -128,19 +127,14 @@ func newEmptyWorld(t *testing.T, o options) *world {
 		}
 		w.Expect(w.region.AddMachine(server)).To(Succeed())
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- w.region.Run(ctx) }()
-	server := httptest.NewServer(w.region.Handler())
+	base, wait, err := w.region.Serve(t.Context(), nil)
+	w.Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run: %v", err)
+		if err := wait(); err != nil {
+			t.Errorf("region: %v", err)
 		}
-		server.CloseClientConnections()
-		server.Close()
 	})
-	w.address = server.URL + "/MAAS"
+	w.address = base + "/MAAS"
 	return w
 }
 
