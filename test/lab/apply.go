@@ -16,6 +16,7 @@ import (
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -69,7 +70,20 @@ func (l *Lab) ApplyFiles(ctx context.Context, cluster *rest.Config, paths ...str
 
 // ApplyKustomization builds a kustomization (a path relative to the checkout, or absolute) and applies the result.
 func (l *Lab) ApplyKustomization(ctx context.Context, cluster *rest.Config, path string) error {
-	objects, err := l.build(path)
+	return ApplyKustomization(ctx, cluster, l.inRepo(path))
+}
+
+func (l *Lab) inRepo(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(l.options.Repo, path)
+}
+
+// ApplyKustomization builds the kustomization in a folder as an operator would, and applies the result to a cluster, CRDs
+// first, waiting until those are served.
+func ApplyKustomization(ctx context.Context, cluster *rest.Config, path string) error {
+	objects, err := build(path)
 	if err != nil {
 		return err
 	}
@@ -77,10 +91,7 @@ func (l *Lab) ApplyKustomization(ctx context.Context, cluster *rest.Config, path
 }
 
 // build runs kustomize in-process, so that the lab installs what is shipped.
-func (l *Lab) build(path string) ([]*unstructured.Unstructured, error) {
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(l.options.Repo, path)
-	}
+func build(path string) ([]*unstructured.Unstructured, error) {
 	result, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), path)
 	if err != nil {
 		return nil, fmt.Errorf("building kustomization %s: %w", path, err)
@@ -152,13 +163,14 @@ func applyObjects(ctx context.Context, cluster *rest.Config, objects []*unstruct
 	return nil
 }
 
-// applyOne waits for discovery: a CRD is established a moment before its resource is listed.
+// applyOne waits for discovery: a CRD is established a moment before its resource is listed. It waits for the namespace too:
+// an API server makes kube-node-lease a moment after it starts.
 func applyOne(ctx context.Context, c client.Client, object *unstructured.Unstructured) error {
 	object = object.DeepCopy()
 	var last error
 	err := wait.PollUntilContextTimeout(ctx, applyInterval, discoveryTimeout, true, func(ctx context.Context) (bool, error) {
 		last = c.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), client.FieldOwner(fieldOwner), client.ForceOwnership)
-		if meta.IsNoMatchError(last) {
+		if meta.IsNoMatchError(last) || apierrors.IsNotFound(last) {
 			return false, nil
 		}
 		return last == nil, last

@@ -109,7 +109,7 @@ func (l *Lab) loadProvider(options ProviderOptions) (*providerManifests, error) 
 	manifests := &providerManifests{}
 	var services []*corev1.Service
 	for _, path := range options.Kustomizations {
-		built, err := l.build(path)
+		built, err := build(l.inRepo(path))
 		if err != nil {
 			return nil, err
 		}
