@@ -48,15 +48,15 @@ func startMAAS(t *testing.T) string {
 func secret(t *testing.T, name, key string, value []byte) *corev1.Secret {
 	t.Helper()
 	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: wingNamespace, Name: name}, Data: map[string][]byte{key: value}}
-	NewWithT(t).Expect(world.hub.Create(t.Context(), s)).To(Succeed())
-	t.Cleanup(func() { _ = world.hub.Delete(afterwards(t), s) })
+	NewWithT(t).Expect(world.Hub.Create(t.Context(), s)).To(Succeed())
+	t.Cleanup(func() { _ = world.Hub.Delete(afterwards(t), s) })
 	return s
 }
 
 // newFabric makes a DPUFabric with its Secrets, all named after the test.
 func newFabric(t *testing.T, name string) *infrav1.DPUFabric {
 	t.Helper()
-	secret(t, name+"-dpf", scope.KubeconfigKey, world.accountKubeconfig)
+	secret(t, name+"-dpf", scope.KubeconfigKey, world.AccountKubeconfig)
 	secret(t, name+"-maas", scope.APIKeyKey, []byte(maasKey))
 	fabric := &infrav1.DPUFabric{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
@@ -71,10 +71,10 @@ func newFabric(t *testing.T, name string) *infrav1.DPUFabric {
 			TenantPools:       []string{"10.64.0.0/16"},
 		},
 	}
-	NewWithT(t).Expect(world.hub.Create(t.Context(), fabric)).To(Succeed())
+	NewWithT(t).Expect(world.Hub.Create(t.Context(), fabric)).To(Succeed())
 	t.Cleanup(func() {
-		_ = world.hub.Patch(afterwards(t), fabric, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))
-		_ = world.hub.Delete(afterwards(t), fabric)
+		_ = world.Hub.Patch(afterwards(t), fabric, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))
+		_ = world.Hub.Delete(afterwards(t), fabric)
 	})
 	return fabric
 }
@@ -90,7 +90,7 @@ func TestFabricOpensClients(t *testing.T) {
 	g := expect(t)
 	var dpfCalls, dpuCalls atomic.Int32
 	fabrics := scope.NewFabrics(scope.FabricsOptions{
-		Client: world.hub, APIReader: world.hub, Namespace: wingNamespace, Installation: installation,
+		Client: world.Hub, APIReader: world.Hub, Namespace: wingNamespace, Installation: installation,
 		Observe: func(call scope.FabricCall) {
 			if call.Target == scope.TargetDPUCluster {
 				dpuCalls.Add(1)
@@ -134,7 +134,7 @@ func TestFabricOpensClients(t *testing.T) {
 // same rule as what the operator gives.
 func TestDPUClusterCredentialsRotate(t *testing.T) {
 	g := expect(t)
-	fabrics := scope.NewFabrics(scope.FabricsOptions{Client: world.hub, APIReader: world.hub, Namespace: wingNamespace, Installation: "rotate"})
+	fabrics := scope.NewFabrics(scope.FabricsOptions{Client: world.Hub, APIReader: world.Hub, Namespace: wingNamespace, Installation: "rotate"})
 	newFabric(t, "rotate")
 	fabric, err := fabrics.Get(t.Context(), "rotate")
 	g.Expect(err).NotTo(HaveOccurred())
@@ -143,48 +143,48 @@ func TestDPUClusterCredentialsRotate(t *testing.T) {
 	name := scope.CredentialRequestName("rotate", dpuCluster)
 	written := &corev1.Secret{}
 	key := client.ObjectKey{Namespace: scope.CredentialNamespace, Name: name}
-	g.Expect(world.dpfAdmin.Get(t.Context(), key, written)).To(Succeed())
+	g.Expect(world.DPFAdmin.Get(t.Context(), key, written)).To(Succeed())
 	good := written.Data[scope.CredentialSecretKey]
 	written.Data[scope.CredentialSecretKey] = []byte(strings.Replace(string(good), "token:", "tokenFile:", 1))
-	g.Expect(world.dpfAdmin.Update(t.Context(), written)).To(Succeed())
+	g.Expect(world.DPFAdmin.Update(t.Context(), written)).To(Succeed())
 	_, err = fabric.DPUCluster(t.Context(), dpuCluster)
 	var refused *scope.KubeconfigError
 	g.Expect(errors.As(err, &refused)).To(BeTrue(), "%v", err)
 	g.Expect(reason(err)).To(Equal(infrav1.SecretInvalidReason))
 
 	written.Data[scope.CredentialSecretKey] = good
-	g.Expect(world.dpfAdmin.Update(t.Context(), written)).To(Succeed())
+	g.Expect(world.DPFAdmin.Update(t.Context(), written)).To(Succeed())
 	_, err = fabric.DPUCluster(t.Context(), dpuCluster)
 	g.Expect(err).NotTo(HaveOccurred())
 
 	// Somebody else's request of the same name is not used.
 	request := &svcv1alpha1.DPUServiceCredentialRequest{}
-	g.Expect(world.dpfAdmin.Get(t.Context(), client.ObjectKey{Namespace: dpfNamespace, Name: name}, request)).To(Succeed())
+	g.Expect(world.DPFAdmin.Get(t.Context(), client.ObjectKey{Namespace: dpfNamespace, Name: name}, request)).To(Succeed())
 	request.Annotations = nil
-	g.Expect(world.dpfAdmin.Update(t.Context(), request)).To(Succeed())
-	g.Expect(world.dpfAdmin.Delete(t.Context(), written)).To(Succeed())
+	g.Expect(world.DPFAdmin.Update(t.Context(), request)).To(Succeed())
+	g.Expect(world.DPFAdmin.Delete(t.Context(), written)).To(Succeed())
 	_, err = fabric.DPUCluster(t.Context(), dpuCluster)
 	g.Expect(err).To(MatchError(ContainSubstring("somebody else")))
 }
 
 func TestAdminKubeconfigIsAnExplicitChoice(t *testing.T) {
 	g := expect(t)
-	fabrics := scope.NewFabrics(scope.FabricsOptions{Client: world.hub, APIReader: world.hub, Namespace: wingNamespace, Installation: installation})
+	fabrics := scope.NewFabrics(scope.FabricsOptions{Client: world.Hub, APIReader: world.Hub, Namespace: wingNamespace, Installation: installation})
 	object := newFabric(t, "admin")
 	object.Spec.Backend.OVNVPC.DPUClusterAccess = infrav1.DPUClusterAccessAdminKubeconfig
-	g.Expect(world.hub.Update(t.Context(), object)).To(Succeed())
+	g.Expect(world.Hub.Update(t.Context(), object)).To(Succeed())
 	fabric, err := fabrics.Get(t.Context(), "admin")
 	g.Expect(err).NotTo(HaveOccurred())
 	_, err = fabric.DPUCluster(t.Context(), dpuCluster)
 	g.Expect(reason(err)).To(Equal(infrav1.CredentialsRefusedReason))
 	g.Expect(err).To(MatchError(ContainSubstring("config/dpf/admin-kubeconfig")), "says what to apply")
 
-	g.Expect(apply(t.Context(), world.dpfAdmin, "config/dpf/admin-kubeconfig")).To(Succeed())
+	g.Expect(world.ApplyToDPF(t.Context(), "config/dpf/admin-kubeconfig")).To(Succeed())
 	t.Cleanup(func() {
 		binding := &metav1.PartialObjectMetadata{}
 		binding.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("RoleBinding"))
 		binding.APIVersion, binding.Namespace, binding.Name = "rbac.authorization.k8s.io/v1", dpfNamespace, "maas-dpu-fabric-admin-kubeconfig"
-		_ = world.dpfAdmin.Delete(afterwards(t), binding)
+		_ = world.DPFAdmin.Delete(afterwards(t), binding)
 	})
 	var reader client.Reader
 	g.Eventually(func() (err error) { reader, err = fabric.DPUCluster(t.Context(), dpuCluster); return err }).Should(Succeed())
@@ -196,13 +196,13 @@ func TestFabricSaysWhatIsWrong(t *testing.T) {
 	clock := clocktesting.NewFakePassiveClock(time.Now())
 	var whoAmI atomic.Int32
 	fabrics := scope.NewFabrics(scope.FabricsOptions{
-		Client: world.hub, APIReader: world.hub, Namespace: wingNamespace, Installation: installation, Clock: clock,
+		Client: world.Hub, APIReader: world.Hub, Namespace: wingNamespace, Installation: installation, Clock: clock,
 		ObserveMaas: func(maas.Observation) { whoAmI.Add(1) },
 	})
 	object := newFabric(t, "wrong")
 	dpf, key := &corev1.Secret{}, &corev1.Secret{}
-	g.Expect(world.hub.Get(t.Context(), client.ObjectKey{Namespace: wingNamespace, Name: "wrong-dpf"}, dpf)).To(Succeed())
-	g.Expect(world.hub.Get(t.Context(), client.ObjectKey{Namespace: wingNamespace, Name: "wrong-maas"}, key)).To(Succeed())
+	g.Expect(world.Hub.Get(t.Context(), client.ObjectKey{Namespace: wingNamespace, Name: "wrong-dpf"}, dpf)).To(Succeed())
+	g.Expect(world.Hub.Get(t.Context(), client.ObjectKey{Namespace: wingNamespace, Name: "wrong-maas"}, key)).To(Succeed())
 	fabric, err := fabrics.Get(t.Context(), object.Name)
 	g.Expect(err).NotTo(HaveOccurred())
 	for range 3 {
@@ -219,7 +219,7 @@ func TestFabricSaysWhatIsWrong(t *testing.T) {
 		{"refused", "consumerX:tokenX:secretX", infrav1.CredentialsRefusedReason},
 	} {
 		key.Data[scope.APIKeyKey] = []byte(c.value)
-		g.Expect(world.hub.Update(t.Context(), key)).To(Succeed())
+		g.Expect(world.Hub.Update(t.Context(), key)).To(Succeed())
 		_, err = fabric.Verifier(t.Context(), "wrong-maas")
 		g.Expect(reason(err)).To(Equal(c.want), c.name)
 		if c.value != "" {
@@ -235,10 +235,10 @@ func TestFabricSaysWhatIsWrong(t *testing.T) {
 	g.Expect(whoAmI.Load()).To(Equal(asked + 1))
 
 	dpf.Data[scope.KubeconfigKey] = []byte("nonsense")
-	g.Expect(world.hub.Update(t.Context(), dpf)).To(Succeed())
+	g.Expect(world.Hub.Update(t.Context(), dpf)).To(Succeed())
 	_, err = fabrics.Get(t.Context(), object.Name)
 	g.Expect(reason(err)).To(Equal(infrav1.SecretInvalidReason))
-	g.Expect(world.hub.Delete(t.Context(), dpf)).To(Succeed())
+	g.Expect(world.Hub.Delete(t.Context(), dpf)).To(Succeed())
 	_, err = fabrics.Get(t.Context(), object.Name)
 	g.Expect(reason(err)).To(Equal(infrav1.SecretNotFoundReason))
 	g.Expect(err).To(MatchError(ContainSubstring(wingNamespace + "/wrong-dpf")))

@@ -43,13 +43,13 @@ func policyDPU(t *testing.T, g *WithT, name string) (*provisioningv1alpha1.DPU, 
 	device := &provisioningv1alpha1.DPUDevice{ObjectMeta: *meta.DeepCopy(), Spec: provisioningv1alpha1.DPUDeviceSpec{
 		SerialNumber: name, BMCIP: "192.0.2.7", Cluster: &provisioningv1alpha1.DPUDeviceCluster{NodeLabels: labels},
 	}}
-	g.Expect(world.dpfAdmin.Create(t.Context(), dpu)).To(Succeed())
-	g.Expect(world.dpfAdmin.Create(t.Context(), device)).To(Succeed())
+	g.Expect(world.DPFAdmin.Create(t.Context(), dpu)).To(Succeed())
+	g.Expect(world.DPFAdmin.Create(t.Context(), device)).To(Succeed())
 	t.Cleanup(func() {
 		patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))
 		for _, object := range []client.Object{dpu, device} {
-			_ = world.dpfAdmin.Patch(afterwards(t), object, patch)
-			_ = world.dpfAdmin.Delete(afterwards(t), object)
+			_ = world.DPFAdmin.Patch(afterwards(t), object, patch)
+			_ = world.DPFAdmin.Delete(afterwards(t), object)
 		}
 	})
 	return dpu, device
@@ -82,7 +82,7 @@ func TestAccountPlugsDPUsAndChangesNothingElse(t *testing.T) {
 
 	// Policies take effect a moment after they are created.
 	g.Eventually(func() error {
-		return world.account.Patch(t.Context(), dpu.DeepCopy(), patchOf(operation("replace", "/spec/bfb", `"evil"`)), client.DryRunAll)
+		return world.Account.Patch(t.Context(), dpu.DeepCopy(), patchOf(operation("replace", "/spec/bfb", `"evil"`)), client.DryRunAll)
 	}).Should(Satisfy(refusedByPolicy))
 
 	for kind, object := range targets {
@@ -94,9 +94,9 @@ func TestAccountPlugsDPUsAndChangesNothingElse(t *testing.T) {
 			},
 			"nothing": nil,
 		} {
-			g.Expect(world.account.Patch(t.Context(), object.DeepCopyObject().(client.Object), patchOf(operations...))).To(Succeed(), "%s: %s", kind, name)
+			g.Expect(world.Account.Patch(t.Context(), object.DeepCopyObject().(client.Object), patchOf(operations...))).To(Succeed(), "%s: %s", kind, name)
 		}
-		g.Expect(world.account.Patch(t.Context(), object.DeepCopyObject().(client.Object), patchOf(
+		g.Expect(world.Account.Patch(t.Context(), object.DeepCopyObject().(client.Object), patchOf(
 			operation("remove", label(vpc.VPCKey), ""), operation("remove", label(vpc.PortKey(0)), ""), operation("remove", label(vpc.PortKey(11)), ""),
 			operation("remove", "/metadata/annotations/"+escaped(vpc.HolderAnnotation), ""),
 		))).To(Succeed(), "%s: unplug", kind)
@@ -116,33 +116,33 @@ func TestAccountPlugsDPUsAndChangesNothingElse(t *testing.T) {
 			"finalizers":             operation("remove", "/metadata/finalizers", ""),
 			"owner":                  operation("add", "/metadata/ownerReferences", `[{"apiVersion":"v1","kind":"ConfigMap","name":"x","uid":"x"}]`),
 		} {
-			err := world.account.Patch(t.Context(), object.DeepCopyObject().(client.Object), patchOf(refused))
+			err := world.Account.Patch(t.Context(), object.DeepCopyObject().(client.Object), patchOf(refused))
 			g.Expect(err).To(Satisfy(refusedByPolicy), "%s: %s: %v", kind, name, err)
 		}
-		g.Expect(world.account.Delete(t.Context(), object)).To(Satisfy(apierrors.IsForbidden), kind)
-		g.Expect(world.account.Status().Patch(t.Context(), object.DeepCopyObject().(client.Object), patchOf())).To(Satisfy(apierrors.IsForbidden), kind)
+		g.Expect(world.Account.Delete(t.Context(), object)).To(Satisfy(apierrors.IsForbidden), kind)
+		g.Expect(world.Account.Status().Patch(t.Context(), object.DeepCopyObject().(client.Object), patchOf())).To(Satisfy(apierrors.IsForbidden), kind)
 	}
 
 	for name, patch := range map[string]client.Patch{
 		"image":       patchOf(operation("replace", "/spec/bfb", `"evil"`)),
 		"node effect": patchOf(operation("add", "/spec/nodeEffect/applyOnLabelChange", "true")),
 	} {
-		g.Expect(world.account.Patch(t.Context(), dpu.DeepCopy(), patch)).To(Satisfy(refusedByPolicy), name)
+		g.Expect(world.Account.Patch(t.Context(), dpu.DeepCopy(), patch)).To(Satisfy(refusedByPolicy), name)
 	}
-	g.Expect(world.account.Patch(t.Context(), device.DeepCopy(), patchOf(operation("replace", "/spec/bmcIp", `"192.0.2.66"`)))).To(Satisfy(refusedByPolicy))
+	g.Expect(world.Account.Patch(t.Context(), device.DeepCopy(), patchOf(operation("replace", "/spec/bmcIp", `"192.0.2.66"`)))).To(Satisfy(refusedByPolicy))
 	if world.nodeLabelsOfDPUDeviceAreHere {
-		g.Expect(world.account.Patch(t.Context(), device.DeepCopy(), patchOf(operation("add", "/spec/cluster/nodeAnnotations", `{"a":"b"}`)))).To(Satisfy(refusedByPolicy))
+		g.Expect(world.Account.Patch(t.Context(), device.DeepCopy(), patchOf(operation("add", "/spec/cluster/nodeAnnotations", `{"a":"b"}`)))).To(Satisfy(refusedByPolicy))
 	}
 	bare := &provisioningv1alpha1.DPUDevice{
 		ObjectMeta: metav1.ObjectMeta{Namespace: dpfNamespace, Name: "policy-bare"}, Spec: provisioningv1alpha1.DPUDeviceSpec{SerialNumber: "bare"},
 	}
-	g.Expect(world.dpfAdmin.Create(t.Context(), bare)).To(Succeed())
-	t.Cleanup(func() { _ = world.dpfAdmin.Delete(afterwards(t), bare) })
-	g.Expect(world.account.Patch(t.Context(), bare.DeepCopy(), patchOf(
+	g.Expect(world.DPFAdmin.Create(t.Context(), bare)).To(Succeed())
+	t.Cleanup(func() { _ = world.DPFAdmin.Delete(afterwards(t), bare) })
+	g.Expect(world.Account.Patch(t.Context(), bare.DeepCopy(), patchOf(
 		operation("add", "/spec/cluster", fmt.Sprintf(`{"nodeLabels":{%q:"red"}}`, vpc.VPCKey)),
 		operation("add", "/metadata/annotations", fmt.Sprintf(`{%q:"{}"}`, vpc.HolderAnnotation)),
 	))).To(Succeed(), "the first label of a card without any")
-	g.Expect(world.dpfAdmin.Patch(t.Context(), dpu.DeepCopy(), patchOf(operation("replace", "/spec/bfb", `"newer"`)))).To(Succeed(), "others are not limited")
+	g.Expect(world.DPFAdmin.Patch(t.Context(), dpu.DeepCopy(), patchOf(operation("replace", "/spec/bfb", `"newer"`)))).To(Succeed(), "others are not limited")
 }
 
 func TestAccountMakesOnlyWhatIsItsOwn(t *testing.T) {
@@ -198,28 +198,28 @@ func TestAccountMakesOnlyWhatIsItsOwn(t *testing.T) {
 		}),
 	}
 	g.Eventually(func() error {
-		return world.account.Create(t.Context(), dsi(nil), client.DryRunAll)
+		return world.Account.Create(t.Context(), dsi(nil), client.DryRunAll)
 	}).Should(Satisfy(refusedByPolicy))
 	for name, object := range refused {
-		err := world.account.Create(t.Context(), object, client.DryRunAll)
+		err := world.Account.Create(t.Context(), object, client.DryRunAll)
 		g.Expect(err).To(Satisfy(refusedByPolicy), "%s: %v", name, err)
 	}
 	for _, object := range []client.Object{dpuVPC(nil), dsi(selector(vpc.VPCKey, vpc.PortKey(0))), credentials(nil)} {
-		g.Expect(world.account.Create(t.Context(), object, client.DryRunAll)).To(Succeed())
+		g.Expect(world.Account.Create(t.Context(), object, client.DryRunAll)).To(Succeed())
 	}
 	elsewhere := dpuVPC(func(v *vpcv1alpha1.DPUVPC) { v.Namespace = "default" })
-	g.Expect(world.account.Create(t.Context(), elsewhere, client.DryRunAll)).To(Satisfy(apierrors.IsForbidden), "outside DPF's namespace")
+	g.Expect(world.Account.Create(t.Context(), elsewhere, client.DryRunAll)).To(Satisfy(apierrors.IsForbidden), "outside DPF's namespace")
 
 	foreign := dpuVPC(func(v *vpcv1alpha1.DPUVPC) {
 		v.Name, v.Annotations, v.Spec.NodeSelector = "policy-foreign", nil, selector("site.example/vpc")
 	})
-	g.Expect(world.dpfAdmin.Create(t.Context(), foreign)).To(Succeed())
-	t.Cleanup(func() { _ = world.dpfAdmin.Delete(afterwards(t), foreign) })
-	g.Expect(world.account.Delete(t.Context(), foreign.DeepCopy(), client.DryRunAll)).To(Satisfy(refusedByPolicy))
+	g.Expect(world.DPFAdmin.Create(t.Context(), foreign)).To(Succeed())
+	t.Cleanup(func() { _ = world.DPFAdmin.Delete(afterwards(t), foreign) })
+	g.Expect(world.Account.Delete(t.Context(), foreign.DeepCopy(), client.DryRunAll)).To(Satisfy(refusedByPolicy))
 	open := patchOf(operation("replace", "/spec/interNetworkAccess", "true"))
-	g.Expect(world.account.Patch(t.Context(), foreign.DeepCopy(), open, client.DryRunAll)).To(Satisfy(refusedByPolicy))
+	g.Expect(world.Account.Patch(t.Context(), foreign.DeepCopy(), open, client.DryRunAll)).To(Satisfy(refusedByPolicy))
 	take := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"i/red/main"}}}`, vpc.OwnerAnnotation))
-	g.Expect(world.account.Patch(t.Context(), foreign.DeepCopy(), take, client.DryRunAll)).To(Satisfy(refusedByPolicy), "an owner mark on what is not ours")
+	g.Expect(world.Account.Patch(t.Context(), foreign.DeepCopy(), take, client.DryRunAll)).To(Satisfy(refusedByPolicy), "an owner mark on what is not ours")
 }
 
 func TestAccountReadsNoSecretOfDPF(t *testing.T) {
@@ -227,7 +227,7 @@ func TestAccountReadsNoSecretOfDPF(t *testing.T) {
 	for _, key := range []client.ObjectKey{
 		{Namespace: dpfNamespace, Name: "dpu-cluster-admin-kubeconfig"}, {Namespace: dpfNamespace, Name: "bmc-password"},
 	} {
-		g.Expect(world.account.Get(t.Context(), key, &corev1.Secret{})).To(Satisfy(apierrors.IsForbidden), key.String())
+		g.Expect(world.Account.Get(t.Context(), key, &corev1.Secret{})).To(Satisfy(apierrors.IsForbidden), key.String())
 	}
-	g.Expect(world.account.List(t.Context(), &corev1.SecretList{}, client.InNamespace(scope.CredentialNamespace))).To(Satisfy(apierrors.IsForbidden))
+	g.Expect(world.Account.List(t.Context(), &corev1.SecretList{}, client.InNamespace(scope.CredentialNamespace))).To(Satisfy(apierrors.IsForbidden))
 }

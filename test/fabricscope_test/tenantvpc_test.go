@@ -38,8 +38,8 @@ import (
 func startControllers(t *testing.T) {
 	t.Helper()
 	g := NewWithT(t)
-	mgr, err := ctrl.NewManager(world.hubConfig, ctrl.Options{
-		Scheme: world.hub.Scheme(), Logger: logr.Discard(), Metrics: metricsserver.Options{BindAddress: "0"},
+	mgr, err := ctrl.NewManager(world.HubConfig, ctrl.Options{
+		Scheme: world.Hub.Scheme(), Logger: logr.Discard(), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
 	})
 	g.Expect(err).NotTo(HaveOccurred())
@@ -82,10 +82,10 @@ func newLife(t *testing.T, fabric *infrav1.DPUFabric, namespace, name string, su
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec:       infrav1.TenantVPCSpec{FabricName: fabric.Name, Subnets: subnets},
 	}
-	l.Expect(world.hub.Create(t.Context(), l.tenant)).To(Succeed())
+	l.Expect(world.Hub.Create(t.Context(), l.tenant)).To(Succeed())
 	t.Cleanup(func() {
-		_ = world.hub.Delete(afterwards(t), l.tenant)
-		_ = world.hub.Patch(afterwards(t), l.tenant, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))
+		_ = world.Hub.Delete(afterwards(t), l.tenant)
+		_ = world.Hub.Patch(afterwards(t), l.tenant, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))
 	})
 	return l
 }
@@ -93,7 +93,7 @@ func newLife(t *testing.T, fabric *infrav1.DPUFabric, namespace, name string, su
 // read returns the TenantVPC as it is now; nil when it is gone.
 func (l *life) read() *infrav1.TenantVPC {
 	now := &infrav1.TenantVPC{}
-	err := world.hub.Get(l.t.Context(), client.ObjectKeyFromObject(l.tenant), now)
+	err := world.Hub.Get(l.t.Context(), client.ObjectKeyFromObject(l.tenant), now)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
@@ -133,7 +133,7 @@ func (l *life) change(edit func(*infrav1.TenantVPC)) {
 	l.Eventually(func() error {
 		now := l.read()
 		edit(now)
-		return world.hub.Update(l.t.Context(), now)
+		return world.Hub.Update(l.t.Context(), now)
 	}).Should(Succeed())
 }
 
@@ -148,8 +148,8 @@ func (l *life) attachment(name, fabric, subnet string) *infrav1.DPUAttachment {
 			Ports:  []infrav1.MachinePort{{Name: "eth0", Subnet: subnet}},
 		},
 	}
-	l.Expect(world.hub.Create(l.t.Context(), a)).To(Succeed())
-	l.t.Cleanup(func() { _ = world.hub.Delete(afterwards(l.t), a) })
+	l.Expect(world.Hub.Create(l.t.Context(), a)).To(Succeed())
+	l.t.Cleanup(func() { _ = world.Hub.Delete(afterwards(l.t), a) })
 	return a
 }
 
@@ -163,18 +163,18 @@ func (l *life) plug(labels map[string]any) {
 		if value != nil {
 			step = operation("add", path, fmt.Sprintf("%q", value))
 		}
-		l.Expect(world.account.Get(l.t.Context(), client.ObjectKeyFromObject(dpu), dpu)).To(Succeed())
+		l.Expect(world.Account.Get(l.t.Context(), client.ObjectKeyFromObject(dpu), dpu)).To(Succeed())
 		steps := []string{step}
 		if dpu.Spec.Cluster.NodeLabels == nil {
 			steps = []string{operation("add", "/spec/cluster/nodeLabels", "{}"), step}
 		}
-		l.Expect(world.account.Patch(l.t.Context(), dpu, patchOf(steps...))).To(Succeed())
+		l.Expect(world.Account.Patch(l.t.Context(), dpu, patchOf(steps...))).To(Succeed())
 	}
 }
 
 func (l *life) dpfHas(object client.Object, name string) func() bool {
 	return func() bool {
-		err := world.dpfAdmin.Get(l.t.Context(), client.ObjectKey{Namespace: dpfNamespace, Name: name}, object)
+		err := world.DPFAdmin.Get(l.t.Context(), client.ObjectKey{Namespace: dpfNamespace, Name: name}, object)
 		l.Expect(client.IgnoreNotFound(err)).To(Succeed())
 		return err == nil
 	}
@@ -206,7 +206,7 @@ func TestTenantVPCLife(t *testing.T) {
 	l.plug(map[string]any{vpc.PortKey(0): networkB})
 	l.Eventually(func() int {
 		list := &svcv1alpha1.ServiceInterfaceList{}
-		l.Expect(world.dpu.List(t.Context(), list, client.InNamespace(dpfNamespace))).To(Succeed())
+		l.Expect(world.DPU.List(t.Context(), list, client.InNamespace(dpfNamespace))).To(Succeed())
 		return len(list.Items)
 	}).Should(Equal(1))
 	l.change(func(v *infrav1.TenantVPC) { v.Spec.InterNetworkAccess = ptr.To(true) })
@@ -228,13 +228,13 @@ func TestTenantVPCLife(t *testing.T) {
 	l.Expect(l.condition(infrav1.ReadyCondition)()).To(Equal("True Ready"))
 
 	// Deletion waits for the attachment.
-	l.Expect(world.hub.Delete(t.Context(), l.tenant.DeepCopy())).To(Succeed())
+	l.Expect(world.Hub.Delete(t.Context(), l.tenant.DeepCopy())).To(Succeed())
 	l.Eventually(l.condition(infrav1.ReadyCondition)).Should(Equal("False " + infrav1.DeletingReason))
 	l.Expect(l.message(infrav1.ReadyCondition)).To(ContainSubstring("DPUAttachments x"))
 	l.Consistently(l.dpfHas(dsi, interfaceB), "500ms").Should(BeTrue())
 
 	// Without the attachment it still waits for the port on the fabric.
-	l.Expect(world.hub.Delete(t.Context(), asked)).To(Succeed())
+	l.Expect(world.Hub.Delete(t.Context(), asked)).To(Succeed())
 	l.Eventually(func() string { return l.message(infrav1.ReadyCondition) }).Should(ContainSubstring("on DPU dpu-1"))
 	l.Expect(dsi.DeletionTimestamp).To(BeNil())
 	l.plug(map[string]any{vpc.PortKey(0): nil})
@@ -260,8 +260,8 @@ func TestTenantVPCsRefused(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: dpfNamespace, Name: blue.place.VPCName(taken)},
 		Spec:       vpcv1alpha1.DPUVPCSpec{Tenant: "them", IsolationClassName: dpfsimClass},
 	}
-	blue.Expect(world.dpfAdmin.Create(t.Context(), theirs)).To(Succeed())
-	t.Cleanup(func() { _ = world.dpfAdmin.Delete(afterwards(t), theirs) })
+	blue.Expect(world.DPFAdmin.Create(t.Context(), theirs)).To(Succeed())
+	t.Cleanup(func() { _ = world.DPFAdmin.Delete(afterwards(t), theirs) })
 	occupied := newLife(t, fabric, "red", "taken", good)
 
 	for _, c := range []struct {
@@ -275,7 +275,7 @@ func TestTenantVPCsRefused(t *testing.T) {
 		{life: occupied, want: "False " + infrav1.NameTakenReason},
 	} {
 		c.Eventually(c.condition(infrav1.ReadyCondition)).Should(Equal(c.want), c.tenant.Name)
-		c.Expect(world.hub.Delete(t.Context(), c.tenant.DeepCopy())).To(Succeed())
+		c.Expect(world.Hub.Delete(t.Context(), c.tenant.DeepCopy())).To(Succeed())
 		c.Eventually(c.read).Should(BeNil(), c.tenant.Name)
 	}
 	blue.Expect(blue.dpfHas(theirs, theirs.Name)()).To(BeTrue())
@@ -289,7 +289,7 @@ func TestDPUFabricLife(t *testing.T) {
 	condition := func(fabric *infrav1.DPUFabric, name string) func() string {
 		return func() string {
 			now := &infrav1.DPUFabric{}
-			if err := world.hub.Get(t.Context(), client.ObjectKeyFromObject(fabric), now); apierrors.IsNotFound(err) {
+			if err := world.Hub.Get(t.Context(), client.ObjectKeyFromObject(fabric), now); apierrors.IsNotFound(err) {
 				return "gone"
 			}
 			c := conditions.Get(now, name)
@@ -304,13 +304,13 @@ func TestDPUFabricLife(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: "whole-maas.abc123", Labels: map[string]string{infrav1.DPUServerFabricLabel: fabric.Name}},
 		Spec:       infrav1.DPUServerSpec{FabricName: fabric.Name, Source: "whole-maas", SystemID: "abc123"},
 	}
-	g.Expect(world.hub.Create(t.Context(), server)).To(Succeed())
+	g.Expect(world.Hub.Create(t.Context(), server)).To(Succeed())
 	server.Status.Eligibility = infrav1.Eligible
 	server.Status.Holder = &infrav1.DPUServerHolder{Namespace: "red", Name: "x", TokenHash: "h"}
-	g.Expect(world.hub.Status().Update(t.Context(), server)).To(Succeed())
+	g.Expect(world.Hub.Status().Update(t.Context(), server)).To(Succeed())
 	g.Eventually(func() string {
 		now := &infrav1.DPUFabric{}
-		g.Expect(world.hub.Get(t.Context(), client.ObjectKeyFromObject(fabric), now)).To(Succeed())
+		g.Expect(world.Hub.Get(t.Context(), client.ObjectKeyFromObject(fabric), now)).To(Succeed())
 		return fmt.Sprintf("%d of %d", ptr.Deref(now.Status.EligibleServers, -1), ptr.Deref(now.Status.Servers, -1))
 	}).Should(Equal("1 of 1"))
 
@@ -318,20 +318,20 @@ func TestDPUFabricLife(t *testing.T) {
 	later := fabric.DeepCopy()
 	later.ObjectMeta = metav1.ObjectMeta{Name: "whole-later"}
 	// Creation times have seconds; of two equal ones the name decides, and whole sorts before whole-later.
-	g.Expect(world.hub.Create(t.Context(), later)).To(Succeed())
+	g.Expect(world.Hub.Create(t.Context(), later)).To(Succeed())
 	g.Eventually(condition(later, infrav1.ClaimSourcesReadyCondition)).Should(Equal("False " + infrav1.SourceNameTakenReason))
-	g.Expect(world.hub.Delete(t.Context(), later)).To(Succeed())
+	g.Expect(world.Hub.Delete(t.Context(), later)).To(Succeed())
 	g.Eventually(condition(later, infrav1.ReadyCondition)).Should(Equal("gone"))
 
-	g.Expect(world.hub.Delete(t.Context(), fabric)).To(Succeed())
+	g.Expect(world.Hub.Delete(t.Context(), fabric)).To(Succeed())
 	g.Eventually(condition(fabric, infrav1.ReadyCondition)).Should(Equal("False " + infrav1.InUseReason))
-	g.Expect(world.hub.Get(t.Context(), client.ObjectKeyFromObject(server), server)).To(Succeed())
+	g.Expect(world.Hub.Get(t.Context(), client.ObjectKeyFromObject(server), server)).To(Succeed())
 	server.Status.Holder = nil
-	g.Expect(world.hub.Status().Update(t.Context(), server)).To(Succeed())
+	g.Expect(world.Hub.Status().Update(t.Context(), server)).To(Succeed())
 	g.Eventually(condition(fabric, infrav1.ReadyCondition)).Should(Equal("gone"))
-	g.Expect(world.hub.Get(t.Context(), client.ObjectKeyFromObject(server), server)).To(Satisfy(apierrors.IsNotFound))
+	g.Expect(world.Hub.Get(t.Context(), client.ObjectKeyFromObject(server), server)).To(Satisfy(apierrors.IsNotFound))
 
 	orphan := newFabric(t, "no-secret")
-	g.Expect(world.hub.Delete(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: wingNamespace, Name: "no-secret-dpf"}})).To(Succeed())
+	g.Expect(world.Hub.Delete(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: wingNamespace, Name: "no-secret-dpf"}})).To(Succeed())
 	g.Eventually(condition(orphan, infrav1.CredentialsValidCondition)).Should(Equal("False " + infrav1.SecretNotFoundReason))
 }

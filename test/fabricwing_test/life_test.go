@@ -57,8 +57,8 @@ func TestAttachAndDetach(t *testing.T) {
 	w.Expect(w.reason(a, infrav1.ReadyCondition)()).To(Equal("True/" + infrav1.DetachedReason))
 	w.Eventually(w.eligibility(d)).Should(Equal(infrav1.Eligible))
 
-	w.Expect(world.hub.Delete(t.Context(), a)).To(Succeed())
-	w.Eventually(func() error { return world.hub.Get(t.Context(), client.ObjectKeyFromObject(a), a) }).ShouldNot(Succeed())
+	w.Expect(world.Hub.Delete(t.Context(), a)).To(Succeed())
+	w.Eventually(func() error { return world.Hub.Get(t.Context(), client.ObjectKeyFromObject(a), a) }).ShouldNot(Succeed())
 }
 
 // TestTheNextTenant takes over a server, with the same subnet, after the first one has gone; and the first one's old request,
@@ -71,8 +71,8 @@ func TestTheNextTenant(t *testing.T) {
 	old := w.claim("red", "m", d.SystemID)
 	red := w.attach("red", "next", "next", "m", d.SystemID, old)
 	w.Eventually(w.proven(red)).Should(Equal(attachedState))
-	w.Expect(world.hub.Delete(t.Context(), red)).To(Succeed())
-	w.Eventually(func() error { return world.hub.Get(t.Context(), client.ObjectKeyFromObject(red), red) }).ShouldNot(Succeed(), "deletion detaches first")
+	w.Expect(world.Hub.Delete(t.Context(), red)).To(Succeed())
+	w.Eventually(func() error { return world.Hub.Get(t.Context(), client.ObjectKeyFromObject(red), red) }).ShouldNot(Succeed(), "deletion detaches first")
 	w.Expect(plugged(d)).To(BeFalse())
 
 	blue := w.attach("blue", "next", "next", "m", d.SystemID, w.claim("blue", "m", d.SystemID))

@@ -185,8 +185,8 @@ func newWing(t *testing.T) *wing {
 // start runs the controllers as one process would.
 func (w *wing) start() {
 	w.t.Helper()
-	mgr, err := ctrl.NewManager(world.hubConfig, ctrl.Options{
-		Scheme: world.hub.Scheme(), Logger: logr.Discard(), Metrics: metricsserver.Options{BindAddress: "0"},
+	mgr, err := ctrl.NewManager(world.HubConfig, ctrl.Options{
+		Scheme: world.Hub.Scheme(), Logger: logr.Discard(), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
 	})
 	w.Expect(err).NotTo(HaveOccurred())
@@ -236,7 +236,7 @@ func (w *wing) newServer(change func(*dpfsim.DPU)) dpfsim.DPU {
 	if change != nil {
 		change(&d)
 	}
-	w.Expect(world.dpf.Seed(w.t.Context(), []dpfsim.DPU{d})).To(Succeed())
+	w.Expect(world.DPF.Seed(w.t.Context(), []dpfsim.DPU{d})).To(Succeed())
 	return d
 }
 
@@ -249,12 +249,12 @@ func (w *wing) newTenant(namespace, name string) {
 			FabricName: fabricName, Subnets: []infrav1.VPCSubnet{{Name: "workers", CIDR: "10.64.0.0/24"}},
 		},
 	}
-	w.Expect(world.hub.Create(w.t.Context(), tenant)).To(Succeed())
+	w.Expect(world.Hub.Create(w.t.Context(), tenant)).To(Succeed())
 	w.t.Cleanup(func() {
 		ctx := context.WithoutCancel(w.t.Context())
-		w.Expect(client.IgnoreNotFound(world.hub.Delete(ctx, tenant))).To(Succeed())
+		w.Expect(client.IgnoreNotFound(world.Hub.Delete(ctx, tenant))).To(Succeed())
 		w.Eventually(func() error {
-			return client.IgnoreNotFound(world.hub.Get(ctx, client.ObjectKeyFromObject(tenant), tenant))
+			return client.IgnoreNotFound(world.Hub.Get(ctx, client.ObjectKeyFromObject(tenant), tenant))
 		}).Should(Succeed())
 	})
 }
@@ -288,11 +288,11 @@ func (w *wing) attach(namespace, name, vpcName, machine, systemID, token string)
 			Ports:  []infrav1.MachinePort{{Name: "p0", Subnet: "workers"}},
 		},
 	}
-	w.Expect(world.hub.Create(w.t.Context(), attachment)).To(Succeed())
+	w.Expect(world.Hub.Create(w.t.Context(), attachment)).To(Succeed())
 	w.t.Cleanup(func() {
 		ctx := context.WithoutCancel(w.t.Context())
-		_ = world.hub.Delete(ctx, attachment)
-		_ = world.hub.Patch(ctx, attachment, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))
+		_ = world.Hub.Delete(ctx, attachment)
+		_ = world.Hub.Patch(ctx, attachment, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))
 	})
 	return attachment
 }
@@ -300,7 +300,7 @@ func (w *wing) attach(namespace, name, vpcName, machine, systemID, token string)
 func (w *wing) detach(attachment *infrav1.DPUAttachment) {
 	w.t.Helper()
 	w.Expect(retry.RetryOnConflict(retry.DefaultRetry, func() error {
-		return world.hub.Patch(w.t.Context(), attachment, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"state":"Detached"}}`)))
+		return world.Hub.Patch(w.t.Context(), attachment, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"state":"Detached"}}`)))
 	})).To(Succeed())
 }
 
@@ -308,13 +308,13 @@ func (w *wing) detach(attachment *infrav1.DPUAttachment) {
 func (w *wing) touch(attachment *infrav1.DPUAttachment) {
 	w.t.Helper()
 	patch := fmt.Sprintf(`{"metadata":{"annotations":{"test/touched":"%d"}}}`, serial.Add(1))
-	w.Expect(world.hub.Patch(w.t.Context(), attachment, client.RawPatch(types.MergePatchType, []byte(patch)))).To(Succeed())
+	w.Expect(world.Hub.Patch(w.t.Context(), attachment, client.RawPatch(types.MergePatchType, []byte(patch)))).To(Succeed())
 }
 
 // proven is what the attachment's status says of its spec; empty if it is of another generation.
 func (w *wing) proven(attachment *infrav1.DPUAttachment) func() infrav1.AttachmentState {
 	return func() infrav1.AttachmentState {
-		if err := world.hub.Get(w.t.Context(), client.ObjectKeyFromObject(attachment), attachment); err != nil {
+		if err := world.Hub.Get(w.t.Context(), client.ObjectKeyFromObject(attachment), attachment); err != nil {
 			return infrav1.AttachmentState(err.Error())
 		}
 		if attachment.Status.ObservedGeneration != attachment.Generation {
@@ -330,7 +330,7 @@ func (w *wing) reason(object interface {
 	conditions.Getter
 }, kind string) func() string {
 	return func() string {
-		if err := world.hub.Get(w.t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+		if err := world.Hub.Get(w.t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
 			return err.Error()
 		}
 		condition := conditions.Get(object, kind)
@@ -348,7 +348,7 @@ func (w *wing) server(d dpfsim.DPU) *infrav1.DPUServer {
 func (w *wing) eligibility(d dpfsim.DPU) func() infrav1.Eligibility {
 	return func() infrav1.Eligibility {
 		server := w.server(d)
-		if err := world.hub.Get(w.t.Context(), client.ObjectKeyFromObject(server), server); err != nil {
+		if err := world.Hub.Get(w.t.Context(), client.ObjectKeyFromObject(server), server); err != nil {
 			return infrav1.Eligibility(err.Error())
 		}
 		return server.Status.Eligibility
@@ -357,7 +357,7 @@ func (w *wing) eligibility(d dpfsim.DPU) func() infrav1.Eligibility {
 
 // plugged reports whether the card's PF0 carries a tenant's traffic, as OVN has it.
 func plugged(d dpfsim.DPU) bool {
-	for _, port := range world.dpf.Ports() {
+	for _, port := range world.DPF.Ports() {
 		if port.DPU == d.Name {
 			return true
 		}
@@ -367,7 +367,7 @@ func plugged(d dpfsim.DPU) bool {
 
 // writes to the card's objects, whichever carries its labels.
 func writes(d dpfsim.DPU) dpfsim.WriteCount {
-	all := world.dpf.Writes()
+	all := world.DPF.Writes()
 	dpu, device := all[d.Name], all[d.Device]
 	return dpfsim.WriteCount{Attach: dpu.Attach + device.Attach, Detach: dpu.Detach + device.Detach, Other: dpu.Other + device.Other}
 }
@@ -375,7 +375,7 @@ func writes(d dpfsim.DPU) dpfsim.WriteCount {
 func (w *wing) dpu(d dpfsim.DPU) *provisioningv1alpha1.DPU {
 	w.t.Helper()
 	object := &provisioningv1alpha1.DPU{}
-	w.Expect(world.dpfAdmin.Get(w.t.Context(), client.ObjectKey{Namespace: dpfNamespace, Name: d.Name}, object)).To(Succeed())
+	w.Expect(world.DPFAdmin.Get(w.t.Context(), client.ObjectKey{Namespace: dpfNamespace, Name: d.Name}, object)).To(Succeed())
 	return object
 }
 
@@ -383,7 +383,7 @@ func (w *wing) dpu(d dpfsim.DPU) *provisioningv1alpha1.DPU {
 func (w *wing) carrier(d dpfsim.DPU) client.Object {
 	w.t.Helper()
 	device := &provisioningv1alpha1.DPUDevice{}
-	w.Expect(world.dpfAdmin.Get(w.t.Context(), client.ObjectKey{Namespace: dpfNamespace, Name: d.Device}, device)).To(Succeed())
+	w.Expect(world.DPFAdmin.Get(w.t.Context(), client.ObjectKey{Namespace: dpfNamespace, Name: d.Device}, device)).To(Succeed())
 	if device.Annotations[vpc.HolderAnnotation] != "" {
 		return device
 	}
@@ -394,5 +394,5 @@ func (w *wing) carrier(d dpfsim.DPU) client.Object {
 func (w *wing) freeByHand(d dpfsim.DPU) {
 	w.t.Helper()
 	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:null}},"spec":{"cluster":{"nodeLabels":{%q:null,%q:null}}}}`, vpc.HolderAnnotation, vpc.VPCKey, vpc.PortKey(0))
-	w.Expect(world.dpfAdmin.Patch(w.t.Context(), w.carrier(d), client.RawPatch(types.MergePatchType, []byte(patch)))).To(Succeed())
+	w.Expect(world.DPFAdmin.Patch(w.t.Context(), w.carrier(d), client.RawPatch(types.MergePatchType, []byte(patch)))).To(Succeed())
 }
