@@ -5,7 +5,6 @@ package fabricscope_test
 
 import (
 	"errors"
-	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -31,18 +30,25 @@ import (
 const (
 	dpfsimClass = dpfsim.IsolationClassName
 	maasKey     = "consumerFabric:tokenFabric:secretFabric"
+	otherKey    = "consumerOther:tokenOther:secretOther"
 )
 
 var dpuCluster = types.NamespacedName{Namespace: dpfNamespace, Name: "dpu-cluster"}
 
-// startMAAS serves a region with one account.
+// startMAAS serves a region with two accounts.
 func startMAAS(t *testing.T) string {
 	t.Helper()
 	region := maassim.New(maassim.Options{})
 	region.AddUser("fabric-red", maasKey, false)
-	server := httptest.NewServer(region.Handler())
-	t.Cleanup(server.Close)
-	return server.URL + "/MAAS"
+	region.AddUser("fabric-other", otherKey, false)
+	base, wait, err := region.Serve(t.Context(), nil)
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	t.Cleanup(func() {
+		if err := wait(); err != nil {
+			t.Errorf("region: %v", err)
+		}
+	})
+	return base + "/MAAS"
 }
 
 func secret(t *testing.T, name, key string, value []byte) *corev1.Secret {
@@ -128,6 +134,42 @@ func TestFabricOpensClients(t *testing.T) {
 	g.Expect(verifier.Account).To(Equal("fabric-red"))
 	_, err = fabric.Verifier(t.Context(), "other")
 	g.Expect(reason(err)).To(Equal(infrav1.SourceUnknownReason))
+}
+
+// TestClaimSourceKeepsItsAccount swaps the key for one of another account, to which MAAS would show every claim as lost.
+func TestClaimSourceKeepsItsAccount(t *testing.T) {
+	g := expect(t)
+	fabrics := scope.NewFabrics(scope.FabricsOptions{Client: world.Hub, APIReader: world.Hub, Namespace: wingNamespace, Installation: installation})
+	const source = "pinned-maas"
+	object := newFabric(t, "pinned")
+	account := func() (string, error) {
+		fabric, err := fabrics.Get(t.Context(), object.Name)
+		g.Expect(err).NotTo(HaveOccurred())
+		verifier, err := fabric.Verifier(t.Context(), source)
+		return verifier.Account, err
+	}
+	key := &corev1.Secret{}
+	g.Expect(world.Hub.Get(t.Context(), client.ObjectKey{Namespace: wingNamespace, Name: source}, key)).To(Succeed())
+	useKey := func(value string) {
+		key.Data[scope.APIKeyKey] = []byte(value)
+		g.Expect(world.Hub.Update(t.Context(), key)).To(Succeed())
+	}
+
+	useKey(otherKey)
+	g.Expect(account()).To(Equal("fabric-other"), "nothing is pinned before the first account is known")
+	useKey(maasKey)
+	g.Expect(account()).To(Equal("fabric-red"))
+	object.Status.ClaimSources = []infrav1.ClaimSourceStatus{{Name: source, Account: "fabric-red"}}
+	g.Expect(world.Hub.Status().Update(t.Context(), object)).To(Succeed())
+	g.Expect(account()).To(Equal("fabric-red"))
+
+	useKey(otherKey)
+	_, err := account()
+	g.Expect(reason(err)).To(Equal(infrav1.AccountChangedReason), "%v", err)
+	g.Expect(err).To(MatchError(And(ContainSubstring("fabric-other"), ContainSubstring("put a key of fabric-red"))), "says what to do")
+	g.Expect(err).NotTo(MatchError(ContainSubstring("secretOther")))
+	useKey(maasKey)
+	g.Expect(account()).To(Equal("fabric-red"))
 }
 
 // TestDPUClusterCredentialsRotate breaks the Secret DPF writes: only who reads it anew notices, and what DPF gives obeys the
