@@ -62,7 +62,7 @@ func reportDPF(fabric *infrav1.DPUFabric, seen *observation) {
 			set(fabric, infrav1.DPFReachableCondition, metav1.ConditionUnknown, unusable.Reason, "DPF answers, but tells nothing")
 			return
 		}
-		set(fabric, infrav1.CredentialsValidCondition, metav1.ConditionUnknown, unusable.Reason, "nobody answered to say so")
+		set(fabric, infrav1.CredentialsValidCondition, metav1.ConditionUnknown, unusable.Reason, unusable.Error())
 		set(fabric, infrav1.DPFReachableCondition, metav1.ConditionFalse, unusable.Reason, unusable.Error())
 		return
 	}

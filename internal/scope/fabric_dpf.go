@@ -7,13 +7,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
@@ -107,11 +110,31 @@ func (f *fabrics) newClient(kubeconfig []byte, fabric, target string) (client.Cl
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return &observedTransport{next: next, fabrics: f, fabric: fabric, target: target}
 	})
-	c, err := client.New(config, client.Options{Scheme: scheme})
+	c, err := client.New(config, client.Options{Scheme: scheme, Mapper: fabricMapper(scheme)})
 	if err != nil {
 		return nil, &KubeconfigError{Problem: "holds certificates or keys that cannot be read: write the content of PEM files, base64-encoded"}
 	}
 	return c, nil
+}
+
+// fabricMapper knows the kinds by heart: asking an API server for them, which a client does at its first request, would hold every
+// worker up for longer than any request may take while that server does not answer.
+func fabricMapper(scheme *runtime.Scheme) meta.RESTMapper {
+	mapper := meta.NewDefaultRESTMapper(scheme.PrioritizedVersionsAllGroups())
+	clusterScoped := map[schema.GroupKind]bool{
+		corev1.SchemeGroupVersion.WithKind("Node").GroupKind():          true,
+		vpcv1alpha1.GroupVersion.WithKind("IsolationClass").GroupKind(): true,
+	}
+	// Read, untyped, for what the served version of a kind can hold.
+	mapper.Add(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}, meta.RESTScopeRoot)
+	for kind := range scheme.AllKnownTypes() {
+		if clusterScoped[kind.GroupKind()] {
+			mapper.Add(kind, meta.RESTScopeRoot)
+		} else {
+			mapper.Add(kind, meta.RESTScopeNamespace)
+		}
+	}
+	return mapper
 }
 
 // observedTransport tells of each request, and keeps DPU clusters read-only whatever the credentials allow.
@@ -158,7 +181,21 @@ func FabricError(fabric, doing string, err error) error {
 		unusable.Reason = infrav1.CredentialsRefusedReason
 		unusable.Message = fmt.Sprintf("fabric %s does not let its account %s: apply config/dpf there", fabric, doing)
 	default:
-		unusable.Message = fmt.Sprintf("fabric %s could not be asked to %s", fabric, doing)
+		unusable.Message = fmt.Sprintf("fabric %s could not be asked to %s; nothing is changed until it answers", fabric, doing)
+		unusable.Err = steadyCause(err)
 	}
 	return unusable
+}
+
+// steadyCause is the cause in words that are the same at each try: the network's errors name a port of ours that is another one
+// each time, and a condition that changes wakes everybody who watches it.
+func steadyCause(err error) error {
+	var network *net.OpError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return context.DeadlineExceeded
+	case errors.As(err, &network):
+		return fmt.Errorf("%s: %w", network.Op, network.Err)
+	}
+	return err
 }

@@ -65,13 +65,14 @@ func TestFabricAway(t *testing.T) {
 	dpf.set(true)
 	defer dpf.set(false)
 	wings.kill(t, demo.FabricWing)
-	waiting := n.createMachine("waiting", port(subnet))
 	outside := n.vpc()
 	outside.Name, outside.Spec.Subnets[0].CIDR = "outside", "10.96.0.0/24"
 	create(t, outside)
-	expect(t, theFabric(), no(infrav1.ReadyCondition, infrav1.FabricUnreachableReason, "fabric "+demo.Fabric+" could not be asked"))
+	expect(t, theFabric(), no(infrav1.DPFReachableCondition, infrav1.FabricUnreachableReason, "fabric "+demo.Fabric+" could not be asked", "nothing is changed until it answers"))
+	expect(t, theFabric(), unknown(infrav1.ReadyCondition, infrav1.FabricUnreachableReason, "could not be asked"))
 	expect(t, outside, unknown(infrav1.FabricReadyCondition, infrav1.FabricUnreachableReason, "could not be asked"))
 	expect(t, n.vpc(), unknown(infrav1.FabricReadyCondition, infrav1.FabricUnreachableReason))
+	waiting := n.createMachine("waiting", port(subnet))
 	expect(t, waiting.object(), no(infrav1.ServerClaimedCondition, infrav1.VPCNotReadyReason, "see its conditions"))
 	if taken := effects(n.name, "waiting", "allocate"); len(taken) > 0 {
 		t.Error("a server was taken that could not have been attached")

@@ -49,8 +49,9 @@ func begin(t *testing.T) {
 func eventually(t *testing.T, timeout time.Duration, what string, check func(ctx context.Context) (whyNot string)) {
 	t.Helper()
 	why := ""
-	err := wait.PollUntilContextTimeout(suite, pollEvery, timeout, true, func(ctx context.Context) (bool, error) {
-		why = check(ctx)
+	err := wait.PollUntilContextTimeout(suite, pollEvery, timeout, true, func(context.Context) (bool, error) {
+		// Not the poll's own context: its end would be what the last answer says.
+		why = check(suite)
 		return why == "", nil
 	})
 	if err != nil {
