@@ -8,10 +8,12 @@ package troubles
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -27,6 +29,7 @@ import (
 
 const (
 	goodServers  = 16
+	atOnce       = 6
 	startTimeout = 3 * time.Minute
 	stopTimeout  = time.Minute
 )
@@ -87,6 +90,11 @@ func run(m *testing.M) (code int, err error) {
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	wings = watchWings(watching)
+	// The tests wait most of the time: more of them at once than there are cores.
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
+		return 0, err
+	}
 	return m.Run(), nil
 }
 
