@@ -149,6 +149,11 @@ func TestEachBreachIsFound(t *testing.T) {
 		{"deployed on a stale proof", "I3", func(w *world) { w.recorder.attachments[1].ValidUntil = at(11) }},
 		{"deployed on a proof of an older generation", "I3", func(w *world) { w.recorder.attachments[1].Current = false }},
 		{"deployed without attachment", "I3", func(w *world) { w.recorder.attachments = nil }},
+		{"deployed without ports while plugged", "I3", func(w *world) {
+			for i := range w.recorder.machines {
+				w.recorder.machines[i].Ports = 0
+			}
+		}},
 		{"deployed while unplugged", "I3", func(w *world) { w.fabric.plugs[0].From = at(13) }},
 		{"deployed on another VPC", "I3", func(w *world) { w.fabric.plugs[0].VPC = blueVPC }},
 		{"released without proof of detachment", "I4", func(w *world) { w.recorder.attachments = w.recorder.attachments[:2] }},

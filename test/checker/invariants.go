@@ -119,6 +119,13 @@ func (r *run) isolatedBeforeBoot() {
 			continue
 		}
 		r.observe("I3")
+		if m, claimed := r.owner(e.Token); claimed && m.Ports == 0 {
+			// A machine without ports may have a server with DPUs that are on no VPC at all.
+			for _, p := range r.pluggedAt(server, e.Time) {
+				r.breaks("I3", "server %s was deployed at %s for a machine without ports while port %s was on %s", e.SystemID, clock(e.Time), p.MAC, p.VPC)
+			}
+			continue
+		}
 		vpc, asked := r.vpcOf(e.Token)
 		if !asked {
 			r.breaks("I3", "server %s with DPU ports was deployed at %s without any attachment under its token", e.SystemID, clock(e.Time))
