@@ -13,8 +13,8 @@ COPY internal internal
 COPY pkg pkg
 ARG TARGETOS TARGETARCH
 ARG LDFLAGS
-RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} \
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/cache/go-build \
+    GOCACHE=/cache/go-build CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} \
     go build -trimpath -buildvcs=false -ldflags "-s -w ${LDFLAGS}" -o /out/manager .
 
 FROM ${BASE_IMAGE}

@@ -12,7 +12,7 @@ import (
 )
 
 // TestShortPass is the demo's flow with fewer servers: two tenants with the same CIDR come, scale and go, and every invariant
-// is held against it. DPF_CRDS names a folder of upstream's CRDs to run it on instead of the project's own.
+// is held against it. DPF_CRD_DIR names a folder of upstream's CRDs to run it on instead of the project's own.
 func TestShortPass(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
@@ -21,7 +21,7 @@ func TestShortPass(t *testing.T) {
 		t.Fatal(err)
 	}
 	world, err := Up(ctx, Options{
-		Repo: repo, Dir: filepath.Join(t.TempDir(), "lab"), GoodServers: Short.GoodServers, CRDDir: os.Getenv("DPF_CRDS"),
+		Repo: repo, Dir: filepath.Join(t.TempDir(), "lab"), GoodServers: Short.GoodServers, CRDDir: os.Getenv("DPF_CRD_DIR"),
 	})
 	if err != nil {
 		t.Fatal(err)

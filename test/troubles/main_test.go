@@ -71,7 +71,7 @@ func run(m *testing.M) (code int, err error) {
 	defer cancel()
 	// The lab lives until it is taken down here; only its start is bound in time.
 	world, err = demo.Up(ctx, demo.Options{
-		Repo: repo, Dir: filepath.Join(dir, "lab"), GoodServers: goodServers, CRDDir: os.Getenv("DPF_CRDS"),
+		Repo: repo, Dir: filepath.Join(dir, "lab"), GoodServers: goodServers, CRDDir: os.Getenv("DPF_CRD_DIR"),
 		// A killed wing leaves its lease behind, for which the next waits.
 		ManagerArgs: []string{"--leader-elect-lease-duration=6s", "--leader-elect-renew-deadline=5s", "--leader-elect-retry-period=500ms"},
 	})
