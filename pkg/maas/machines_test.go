@@ -228,9 +228,9 @@ func TestNames(t *testing.T) {
 }
 
 func TestWhoAmI(t *testing.T) {
-	r := newRegion(t, respond(200, `{"is_superuser": true, "username": "root", "email": "", "is_local": true, "resource_uri": "/MAAS/api/2.0/users/root/"}`))
+	r := newRegion(t, respond(200, `{"is_superuser": true, "username": "boss", "email": "", "is_local": true, "resource_uri": "/MAAS/api/2.0/users/boss/"}`))
 	account, err := r.client(t).WhoAmI(context.Background())
-	if err != nil || account != (Account{Username: "root", Superuser: true}) || r.only(t).operation != "whoami" {
+	if err != nil || account != (Account{Username: "boss", Superuser: true}) || r.only(t).operation != "whoami" {
 		t.Errorf("got %+v, %v", account, err)
 	}
 	r = newRegion(t, respond(200, `{}`))
