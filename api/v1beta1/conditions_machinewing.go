@@ -38,4 +38,43 @@ const (
 	CleaningUpReason = "CleaningUp"
 	// AbandonedReason says that an operator gave the server up: it stays allocated and powered off, listed as held.
 	AbandonedReason = "Abandoned"
+	// WaitingForTurnReason says that a server may be free and that a cluster with fewer servers is served first.
+	WaitingForTurnReason = "WaitingForTurn"
+	// ServerIsDPUReason says that MAAS gave out a DPU, which is never a machine.
+	ServerIsDPUReason = "ServerIsDPU"
+	// ServerSuspectReason says that deployments of several machines failed on the server: it is held until an operator has
+	// looked at it.
+	ServerSuspectReason = "ServerSuspect"
+	// RecordingSuspicionReason waits for a failed deployment to be listed in the identity's suspects, before its server is
+	// given back.
+	RecordingSuspicionReason = "RecordingSuspicion"
+	// ClaimsAdmittedReason says that new claims are taken.
+	ClaimsAdmittedReason = "ClaimsAdmitted"
+	// AccountedReason says that every server of the account belongs to one MaasMachine or is held.
+	AccountedReason = "Accounted"
+	// OrphansFoundReason says that servers of the account and MaasMachines do not agree; see status.orphans.
+	OrphansFoundReason = "OrphansFound"
+	// AuditPendingReason says that the servers of the account were not compared with the MaasMachines yet.
+	AuditPendingReason = "AuditPending"
+)
+
+// Condition types of a MaasClusterIdentity besides Ready and CredentialsValid.
+const (
+	// ClaimsAdmittedCondition is False while the circuit breaker stops new claims.
+	ClaimsAdmittedCondition = "ClaimsAdmitted"
+	// AccountedCondition is False while the last audit found orphans, Unknown before the first.
+	AccountedCondition = "Accounted"
+)
+
+// Reasons of an OrphanServer. They stand in status.orphans and in events, not in conditions.
+const (
+	// OrphanNoMachine is a server that carries a claim no MaasMachine has.
+	OrphanNoMachine = "NoMaasMachine"
+	// OrphanUnclaimed is a server of the account that carries no claim.
+	OrphanUnclaimed = "Unclaimed"
+	// OrphanDisagrees is a server whose claim belongs to a MaasMachine that has another server, or whose annotations name
+	// another MaasMachine than the claim does.
+	OrphanDisagrees = "AnnotationsDisagree"
+	// OrphanServerGone is a server a MaasMachine has and the account no longer holds.
+	OrphanServerGone = "ServerGone"
 )

@@ -270,7 +270,7 @@ type SuspectServer struct {
 	Since metav1.Time `json:"since,omitempty,omitzero"`
 }
 
-// OrphanServer is a server of the account that no MaasMachine answers for.
+// OrphanServer is a server about which MAAS and the MaasMachines do not agree. It is only reported: nobody touches it.
 type OrphanServer struct {
 	// systemID is the MAAS system ID.
 	// +required
@@ -278,11 +278,20 @@ type OrphanServer struct {
 	// +kubebuilder:validation:MaxLength=64
 	SystemID string `json:"systemID,omitempty"`
 
+	// machine is the MaasMachine concerned, as namespace/name; empty if none is known.
+	// +optional
+	// +kubebuilder:validation:MaxLength=320
+	Machine string `json:"machine,omitempty"`
+
 	// reason is what disagrees, in one CamelCase word.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	Reason string `json:"reason,omitempty"`
+
+	// since is when an audit found it first.
+	// +optional
+	Since metav1.Time `json:"since,omitempty,omitzero"`
 }
 
 // BreakerStatus is the state of the circuit breaker.
@@ -350,7 +359,10 @@ type MaasClusterIdentityStatus struct {
 // +kubebuilder:printcolumn:name="Isolation",type=string,JSONPath=`.spec.isolation`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Claims",type=string,JSONPath=`.status.conditions[?(@.type=="ClaimsAdmitted")].reason`
 // +kubebuilder:printcolumn:name="Held",type=string,JSONPath=`.status.held[*].systemID`
+// +kubebuilder:printcolumn:name="Suspects",type=string,priority=1,JSONPath=`.status.suspects[*].systemID`
+// +kubebuilder:printcolumn:name="Orphans",type=string,JSONPath=`.status.orphans[*].systemID`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 

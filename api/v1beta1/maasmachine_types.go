@@ -271,6 +271,33 @@ type MachineReleaseStatus struct {
 	AcceptedAt metav1.Time `json:"acceptedAt,omitempty,omitzero"`
 }
 
+// MachineOrderOperation is a call to MAAS whose late effect could hit the next claim of the server.
+// +kubebuilder:validation:Enum=PowerOff;Release
+type MachineOrderOperation string
+
+// The operations of a MachineOrder.
+const (
+	MachineOrderPowerOff MachineOrderOperation = "PowerOff"
+	MachineOrderRelease  MachineOrderOperation = "Release"
+)
+
+// MachineOrder is a call to MAAS that was sent and not answered, as far as is known.
+type MachineOrder struct {
+	// operation is what MAAS was told.
+	// +required
+	Operation MachineOrderOperation `json:"operation,omitempty"`
+
+	// systemID is the server.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	SystemID string `json:"systemID,omitempty"`
+
+	// sentAt is just before it was sent.
+	// +required
+	SentAt metav1.Time `json:"sentAt,omitempty,omitzero"`
+}
+
 // MaasMachineStatus is one observed server. None of it is taken as truth: what MAAS and the fabric say is.
 type MaasMachineStatus struct {
 	// initialization tells Cluster API when to go on.
@@ -314,6 +341,11 @@ type MaasMachineStatus struct {
 	// release records a release that MAAS accepted.
 	// +optional
 	Release *MachineReleaseStatus `json:"release,omitempty"`
+
+	// openOrder is stored before MAAS is told to power off or release, and cleared with the answer: while it is there the
+	// order may still take effect, also on whoever claims the server next.
+	// +optional
+	OpenOrder *MachineOrder `json:"openOrder,omitempty"`
 
 	// avoidedServers are servers this machine does not try again.
 	// +optional
