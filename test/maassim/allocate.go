@@ -10,8 +10,6 @@ import (
 	"strings"
 )
 
-const opAllocate = "allocate"
-
 // maxText is the longest agent_name and annotation key.
 const maxText = 255
 

@@ -25,7 +25,7 @@ func setAnnotations(r *Region, c *call) reply {
 			return text(http.StatusInternalServerError, "Invalid character in key name")
 		}
 	}
-	e := r.effect(c.user.name, "set_workload_annotations", m, "")
+	e := r.effect(c.user.name, opAnnotate, m, "")
 	for key, values := range c.form {
 		if value := values[len(values)-1]; value == "" {
 			delete(m.annotations, key)

@@ -36,7 +36,7 @@ func markBroken(r *Region, c *call) reply {
 }
 
 func (r *Region) breakMachine(c *call, m *machine, reason string) {
-	e := r.effect(c.user.name, "mark_broken", m, reason)
+	e := r.effect(c.user.name, opMarkBroken, m, reason)
 	r.setStatus(m, StatusBroken)
 	m.errorDescription = reason
 	r.write(e, m)

@@ -38,7 +38,7 @@ func deploy(r *Region, c *call) reply {
 	}
 	return r.startDeployment(c, deployment{
 		userData: c.form.Get("user_data"), image: c.form.Get("distro_series"), kernel: c.form.Get("hwe_kernel"),
-		ephemeral: laxFlag(c.form, "ephemeral_deploy"), operation: "deploy",
+		ephemeral: laxFlag(c.form, "ephemeral_deploy"), operation: opDeploy,
 	})
 }
 
@@ -171,7 +171,7 @@ func abort(r *Region, c *call) reply {
 	}
 	deploying := m.status == StatusDeploying
 	r.request(m, c, "User aborting operation")
-	r.write(r.effect(c.user.name, "abort", m, c.form.Get("comment")), m)
+	r.write(r.effect(c.user.name, opAbort, m, c.form.Get("comment")), m)
 	answer := r.shown(m)
 	c.after = append(c.after, func() {
 		r.cancel(m, timerInstall, timerErase, timerTimeout, timerOther)

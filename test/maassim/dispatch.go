@@ -210,49 +210,61 @@ func (c *call) attribute() {
 	}
 }
 
-// perform applies injected faults and latency around the work. It runs without the lock.
+// perform applies injected faults around the work. It runs without the lock.
 func (r *Region) perform(c *call, request *http.Request) reply {
 	r.takeFault(c)
-	r.pause(r.latency(c))
-	if c.fault != nil {
-		switch c.fault.Kind {
-		case FaultStatus:
-			return c.fault.answer()
-		case FaultConflict:
-			return databaseConflict()
-		case FaultHang:
-			select {
-			case <-request.Context().Done():
-			case <-r.done:
-			}
-			return reply{dropped: true}
-		case FaultLateCommit:
-			r.commitLater(c, c.fault.Delay)
-			return reply{dropped: true}
-		case FaultDelay:
-			r.pause(c.fault.Delay)
+	switch c.hardwareFault() {
+	case FaultStatus:
+		return r.work(c, func() reply { return c.fault.answer() })
+	case FaultConflict:
+		return r.work(c, databaseConflict)
+	case FaultHang:
+		select {
+		case <-request.Context().Done():
+		case <-r.done:
 		}
+		return reply{dropped: true}
+	case FaultLateCommit:
+		r.commitLater(c, c.fault.Delay)
+		return reply{dropped: true}
+	case FaultDelay:
+		r.pause(c.fault.Delay)
 	}
-	if c.operation == opAllocate {
-		r.allocating <- struct{}{}
-		defer func() { <-r.allocating }()
-		r.pause(r.timing.Allocate)
-	}
-	answer := r.execute(c)
-	if c.fault != nil && c.fault.Kind == FaultDropReply {
+	answer := r.locked(c)
+	if c.hardwareFault() == FaultDropReply {
 		answer.dropped = true
 	}
 	return answer
 }
 
-func (r *Region) latency(c *call) time.Duration {
-	latency := max(r.timing.Call, 0)
-	if c.operation == opListMachines || c.operation == opListNodes {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		latency += max(r.timing.PerMachineList, 0) * time.Duration(len(r.order))
+// locked serializes allocations; one that waits its turn takes up no worker.
+func (r *Region) locked(c *call) reply {
+	if c.operation != opAllocate {
+		return r.work(c, func() reply { return r.execute(c) })
 	}
-	return latency
+	r.allocating <- struct{}{}
+	defer func() { <-r.allocating }()
+	return r.work(c, func() reply {
+		r.pause(r.timing.Allocate)
+		return r.execute(c)
+	})
+}
+
+// work holds one of the region's workers for the time the call takes. What is read is read at once and rendered after
+// that, from the transaction's snapshot.
+func (r *Region) work(c *call, do func() reply) reply {
+	if r.workers != nil {
+		r.workers <- struct{}{}
+		defer func() { <-r.workers }()
+	}
+	latency, known := r.timing.Operations[c.operation]
+	if !known {
+		latency = r.timing.Call
+	}
+	r.pause(latency)
+	answer := do()
+	r.pause(r.timing.PerMachineList * time.Duration(answer.listed))
+	return answer
 }
 
 // execute does the work. It takes the lock.

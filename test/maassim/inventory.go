@@ -111,7 +111,7 @@ func tagMachines(r *Region, c *call) reply {
 	if !slices.Contains(r.tags, c.args[0]) {
 		return noSuch("Tag")
 	}
-	return raw200(r.listJSON(r.visible(c.user, func(m *machine) bool { return slices.Contains(m.spec.Tags, c.args[0]) })))
+	return list200(r, r.visible(c.user, func(m *machine) bool { return slices.Contains(m.spec.Tags, c.args[0]) }))
 }
 
 // updateTagNodes adds and removes a tag; unknown ids are ignored.

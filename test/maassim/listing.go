@@ -9,11 +9,6 @@ import (
 	"strings"
 )
 
-const (
-	opListMachines = "list_machines"
-	opListNodes    = "list_nodes"
-)
-
 // listSpecial are the filters that only lists know. agent_name can be filtered on but is never shown.
 var listSpecial = map[string]constraintParser{
 	"id": anyOf((*machine).id), "not_id": anyOf((*machine).id),
@@ -59,14 +54,14 @@ func listMachines(r *Region, c *call) reply {
 	if refusal := set.reply(); refusal != nil {
 		return *refusal
 	}
-	return raw200(r.listJSON(r.visible(c.user, set.allow)))
+	return list200(r, r.visible(c.user, set.allow))
 }
 
 // listAllocated is op=list_allocated: the caller's machines in status Allocated, optionally of given ids.
 func listAllocated(r *Region, c *call) reply {
-	return raw200(r.listJSON(r.visible(c.user, func(m *machine) bool {
+	return list200(r, r.visible(c.user, func(m *machine) bool {
 		return m.status == StatusAllocated && m.owner == c.user.name && any1(c.form["id"], m.id())
-	})))
+	}))
 }
 
 func (r *Region) visible(u *user, allow func(*machine) bool) []*machine {

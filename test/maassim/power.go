@@ -78,11 +78,11 @@ func powerOn(r *Region, c *call) reply {
 	}
 	if m.status == StatusAllocated {
 		// unsure: the comment's event and that the default series is taken.
-		return r.startDeployment(c, deployment{userData: c.form.Get("user_data"), operation: "power_on"})
+		return r.startDeployment(c, deployment{userData: c.form.Get("user_data"), operation: opPowerOn})
 	}
 	r.request(m, c, "User powering up node")
 	m.userData = c.form.Get("user_data")
-	r.write(r.effect(c.user.name, "power_on", m, c.form.Get("comment")), m)
+	r.write(r.effect(c.user.name, opPowerOn, m, c.form.Get("comment")), m)
 	if m.spec.PowerType == "manual" {
 		return json200(nil)
 	}
@@ -101,7 +101,7 @@ func powerOff(r *Region, c *call) reply {
 		return json200(nil)
 	}
 	r.request(m, c, "User powering down node")
-	r.write(r.effect(c.user.name, "power_off", m, c.form.Get("comment")), m)
+	r.write(r.effect(c.user.name, opPowerOff, m, c.form.Get("comment")), m)
 	c.after = append(c.after, func() { r.switchOff(m, c.hardwareFault() == FaultPowerOffNotSeen) })
 	return r.shown(m)
 }

@@ -33,7 +33,7 @@ func release(r *Region, c *call) reply {
 			"Erasing disk is disabled for DPUs. For more information, refer to the documentation.")
 	}
 	r.request(m, c, "User releasing node")
-	r.startRelease(c, m, "release", erase)
+	r.startRelease(c, m, opRelease, erase)
 	return r.shown(m)
 }
 
@@ -193,7 +193,7 @@ func releaseMachines(r *Region, c *call) reply {
 			continue
 		}
 		r.request(m, c, "User releasing node")
-		r.startRelease(c, m, "release", "")
+		r.startRelease(c, m, opRelease, "")
 		started = append(started, id)
 	}
 	return json200(started)

@@ -22,6 +22,8 @@ type reply struct {
 	contentType string
 	header      http.Header
 	body        []byte
+	// listed is how many machines were rendered for a list.
+	listed int
 	// dropped closes the connection instead of answering.
 	dropped bool
 }
@@ -44,6 +46,10 @@ func json200(value any) reply {
 
 func raw200(body []byte) reply {
 	return reply{code: http.StatusOK, contentType: contentJSON, body: body}
+}
+
+func list200(r *Region, machines []*machine) reply {
+	return reply{code: http.StatusOK, contentType: contentJSON, body: r.listJSON(machines), listed: len(machines)}
 }
 
 func text(code int, body string) reply {

@@ -12,6 +12,22 @@ const (
 	remove = http.MethodDelete
 )
 
+// Operations by the names they are counted, timed and refused by.
+const (
+	opAbort           = "abort"
+	opAllocate        = "allocate"
+	opAnnotate        = "set_workload_annotations"
+	opDeploy          = "deploy"
+	opListMachines    = "list_machines"
+	opListNodes       = "list_nodes"
+	opMarkBroken      = "mark_broken"
+	opPowerOff        = "power_off"
+	opPowerOn         = "power_on"
+	opReadMachine     = "read_machine"
+	opRelease         = "release"
+	opReleaseMachines = "release_machines"
+)
+
 // resources is the region's URL map. Order matters: literal patterns stand before those with arguments.
 func (r *Region) resources() []resource {
 	return []resource{
@@ -65,7 +81,7 @@ func machinesEndpoints() []endpoint {
 		{verb: get, op: "list_allocated", run: listAllocated},
 		{verb: get, op: "is_registered", run: isRegistered},
 		{verb: post, op: opAllocate, run: allocate},
-		{verb: post, op: "release", name: "release_machines", run: releaseMachines},
+		{verb: post, op: opRelease, name: opReleaseMachines, run: releaseMachines},
 		{verb: post, name: "create_machine", run: createMachine},
 	}
 }
@@ -74,20 +90,20 @@ func machinesEndpoints() []endpoint {
 func machineEndpoints() []endpoint {
 	const kind = "Machine"
 	return []endpoint{
-		{verb: get, name: "read_machine", kind: kind, run: readMachine},
+		{verb: get, name: opReadMachine, kind: kind, run: readMachine},
 		{verb: get, op: "query_power_state", kind: kind, run: queryPower},
 		{verb: get, op: "power_parameters", kind: kind, run: powerParameters},
 		{verb: get, op: "details", kind: kind, run: unsupported("op=details")},
 		{verb: put, name: "update_machine", kind: kind, admin: true, edit: true, run: updateMachine},
 		{verb: remove, name: "delete_machine", kind: kind, admin: true, edit: true, run: deleteMachine},
-		{verb: post, op: "deploy", kind: kind, edit: true, run: deploy},
-		{verb: post, op: "abort", kind: kind, edit: true, run: abort},
-		{verb: post, op: "release", kind: kind, edit: true, run: release},
-		{verb: post, op: "power_on", kind: kind, edit: true, run: powerOn},
-		{verb: post, op: "power_off", kind: kind, edit: true, run: powerOff},
-		{verb: post, op: "set_workload_annotations", kind: kind, edit: true, run: setAnnotations},
-		{verb: post, op: "set_owner_data", name: "set_workload_annotations", kind: kind, edit: true, run: setAnnotations},
-		{verb: post, op: "mark_broken", kind: kind, edit: true, run: markBroken},
+		{verb: post, op: opDeploy, kind: kind, edit: true, run: deploy},
+		{verb: post, op: opAbort, kind: kind, edit: true, run: abort},
+		{verb: post, op: opRelease, kind: kind, edit: true, run: release},
+		{verb: post, op: opPowerOn, kind: kind, edit: true, run: powerOn},
+		{verb: post, op: opPowerOff, kind: kind, edit: true, run: powerOff},
+		{verb: post, op: opAnnotate, kind: kind, edit: true, run: setAnnotations},
+		{verb: post, op: "set_owner_data", name: opAnnotate, kind: kind, edit: true, run: setAnnotations},
+		{verb: post, op: opMarkBroken, kind: kind, edit: true, run: markBroken},
 		{verb: post, op: "mark_fixed", kind: kind, admin: true, edit: true, run: markFixed},
 		{verb: post, op: "lock", kind: kind, edit: true, run: lock},
 		{verb: post, op: "unlock", kind: kind, run: unlock},
