@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
@@ -62,11 +63,12 @@ func (p *pass) notDone(step Step, condition string, err error) Step {
 
 // allocate asks MAAS for a server. That it may be asked is stored first, so that a lost answer is looked for.
 func (p *pass) allocate(ctx context.Context, step Step) (Step, error) {
-	release, ok := p.identity.Allocations.TryAcquire()
-	if !ok {
+	grant, _ := p.identity.Allocations.Take(p.turn(), nil)
+	if grant == nil {
 		return wait(PaceSoon, step.Say...), nil
 	}
-	defer release()
+	outcome := scope.OutcomeFailed
+	defer func() { grant.Done(outcome) }()
 	bound := secondsOr(p.identity.Object.Spec.Deadlines.AllocateSeconds, maas.DefaultAllocateTimeout)
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
@@ -85,11 +87,23 @@ func (p *pass) allocate(ctx context.Context, step Step) (Step, error) {
 			// Nothing was taken: the next pass need not look for it.
 			p.machine.Status.LastAllocateTime = nil
 		}
+		if maas.IsNoMatch(err) {
+			outcome = scope.OutcomeRefused
+		}
 		return p.notAllocated(err), nil
 	}
+	outcome = scope.OutcomeTaken
 	p.identity.Readings.Invalidate(m.SystemID)
 	p.log.Info("Allocated a server", "systemID", m.SystemID, "claim", maas.TokenHash(p.token()))
 	return p.recordServer(ctx, Step{Action: ActionRecordServer, Pace: PaceNow, SystemID: m.SystemID})
+}
+
+func (p *pass) turn() scope.Turn {
+	turn := scope.Turn{Machine: client.ObjectKeyFromObject(p.machine), Wants: p.wanted()}
+	if p.cluster != nil {
+		turn.Cluster = client.ObjectKeyFromObject(p.cluster)
+	}
+	return turn
 }
 
 func (p *pass) notAllocated(err error) Step {
@@ -163,7 +177,7 @@ func (p *pass) annotate(ctx context.Context, step Step) (Step, error) {
 	if p.cluster != nil {
 		cluster = p.cluster.Name
 	}
-	err := p.identity.MAAS.Annotate(ctx, p.o.SystemID, map[string]string{
+	_, err := p.identity.MAAS.Annotate(ctx, p.o.SystemID, map[string]string{
 		maas.AnnotationToken:     maas.TokenHash(p.token()),
 		maas.AnnotationNamespace: p.machine.Namespace,
 		maas.AnnotationName:      p.machine.Name,
@@ -253,7 +267,7 @@ func (p *pass) hold(ctx context.Context, step Step) (Step, error) {
 	if _, err := p.confirm(ctx, p.o.SystemID); err != nil {
 		return p.notDone(step, infrav1.ReleasedCondition, err), nil
 	}
-	err := p.identity.MAAS.Annotate(ctx, p.o.SystemID, map[string]string{maas.AnnotationHold: step.Reason})
+	_, err := p.identity.MAAS.Annotate(ctx, p.o.SystemID, map[string]string{maas.AnnotationHold: step.Reason})
 	p.identity.Readings.Invalidate(p.o.SystemID)
 	if err != nil {
 		return p.notDone(step, infrav1.ReleasedCondition, err), nil

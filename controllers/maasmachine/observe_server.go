@@ -61,7 +61,7 @@ func (p *pass) read(ctx context.Context, o *Observation) (maas.Machine, error) {
 			return m, nil
 		}
 	}
-	return p.identity.Readings.Machine(ctx, o.SystemID)
+	return p.identity.Readings.Machine(ctx, o.SystemID, 0)
 }
 
 func (p *pass) unanswered(err error) ServerView {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
@@ -43,12 +44,14 @@ type MAAS interface {
 	Machine(ctx context.Context, systemID string) (maas.Machine, error)
 	MachinesByID(ctx context.Context, systemIDs ...string) ([]maas.Machine, error)
 	MachinesByToken(ctx context.Context, token string) ([]maas.Machine, error)
+	MachinesByTokens(ctx context.Context, tokens ...string) ([]maas.Machine, error)
 	MachinesOwnedBy(ctx context.Context, username string) ([]maas.Machine, error)
 	MachinesMatching(ctx context.Context, constraints maas.Constraints, statuses ...maas.Status) ([]maas.Machine, error)
 	Devices(ctx context.Context, systemID string) ([]maas.Device, error)
+	Events(ctx context.Context, after int64, query maas.EventQuery) ([]maas.Event, error)
 	ConfirmClaim(ctx context.Context, account, token, systemID string) (maas.Machine, maas.Ownership, error)
 	Allocate(ctx context.Context, token string, constraints maas.Constraints, comment string) (maas.Machine, error)
-	Annotate(ctx context.Context, systemID string, annotations map[string]string) error
+	Annotate(ctx context.Context, systemID string, annotations map[string]string) (maas.Machine, error)
 	Deploy(ctx context.Context, systemID string, deploy maas.DeployRequest) (maas.Machine, error)
 	PowerOff(ctx context.Context, systemID, comment string) error
 	Release(ctx context.Context, systemID string, release maas.ReleaseRequest) error
@@ -62,6 +65,9 @@ type Identities interface {
 
 	// FabricAccess returns the way to the TenantVPCs, DPUAttachments and DPUServers of an identity.
 	FabricAccess(ctx context.Context, identity *infrav1.MaasClusterIdentity) (*FabricAccess, error)
+
+	// Wakes are MaasMachines to be reconciled now, of which only namespace and name are set. It has one reader.
+	Wakes() <-chan event.GenericEvent
 }
 
 // Identity is one MAAS account, ready to be used. It is valid for one reconcile: credentials rotate.
@@ -79,7 +85,7 @@ type Identity struct {
 	Readings *Readings
 
 	// Allocations are the slots for allocations under way at once.
-	Allocations *Slots
+	Allocations *Turns
 }
 
 // IdentityOptions say how identities are read.
@@ -118,6 +124,7 @@ func NewIdentities(options IdentityOptions) Identities {
 		IdentityOptions: options,
 		accounts:        map[types.UID]*account{},
 		fabrics:         map[types.UID]*remoteFabric{},
+		wakes:           make(chan event.GenericEvent),
 	}
 }
 
@@ -127,7 +134,12 @@ type identities struct {
 	mu       sync.Mutex
 	accounts map[types.UID]*account
 	fabrics  map[types.UID]*remoteFabric
+
+	wakes chan event.GenericEvent
 }
+
+// Wakes implements Identities.
+func (i *identities) Wakes() <-chan event.GenericEvent { return i.wakes }
 
 // account is what is kept of one identity. Its lock is held while MAAS is asked who we are.
 type account struct {
@@ -143,7 +155,7 @@ type account struct {
 	failedAt      time.Time
 
 	readings    *Readings
-	allocations *Slots
+	allocations *Turns
 }
 
 // Get implements Identities.
@@ -176,7 +188,7 @@ func (i *identities) keep(uid types.UID) *account {
 	defer i.mu.Unlock()
 	kept, ok := i.accounts[uid]
 	if !ok {
-		kept = &account{allocations: &Slots{}}
+		kept = &account{allocations: NewTurns(0, i.PollInterval, i.Clock)}
 		i.accounts[uid] = kept
 	}
 	return kept

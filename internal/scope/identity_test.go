@@ -241,20 +241,3 @@ func TestFabricAccess(t *testing.T) {
 		s.Expect(err.Error()).NotTo(ContainSubstring("SecretWord"))
 	}
 }
-
-func TestSlots(t *testing.T) {
-	g := NewWithT(t)
-	slots := NewSlots(2)
-	first, ok := slots.TryAcquire()
-	g.Expect(ok).To(BeTrue())
-	_, ok = slots.TryAcquire()
-	g.Expect(ok).To(BeTrue())
-	_, ok = slots.TryAcquire()
-	g.Expect(ok).To(BeFalse())
-	first()
-	first() // Giving back twice gives back once.
-	_, ok = slots.TryAcquire()
-	g.Expect(ok).To(BeTrue())
-	_, ok = slots.TryAcquire()
-	g.Expect(ok).To(BeFalse())
-}

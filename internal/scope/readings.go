@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
@@ -58,9 +59,9 @@ func NewReadings(client MAAS, interval time.Duration, clock clock.PassiveClock) 
 	return newReadings(client, interval, clock)
 }
 
-// Machine returns a machine as it was within the last interval and after the last Invalidate. A machine the account does not
-// see is asked for by itself, which tells a *maas.NotFoundError from a *maas.ForbiddenError.
-func (r *Readings) Machine(ctx context.Context, systemID string) (maas.Machine, error) {
+// Machine returns a machine as it was at most maxAge ago (0 means the interval) and after the last Invalidate. A machine the
+// account does not see is asked for by itself, which tells a *maas.NotFoundError from a *maas.ForbiddenError.
+func (r *Readings) Machine(ctx context.Context, systemID string, _ time.Duration) (maas.Machine, error) {
 	if reading, ok := r.fresh(systemID); ok {
 		return r.answer(ctx, systemID, reading)
 	}
@@ -158,6 +159,36 @@ func (r *Readings) Invalidate(systemID string) {
 		return
 	}
 	r.machines[systemID] = &machineReading{asked: r.clock.Now(), changed: r.clock.Now()}
+}
+
+// Learn takes MAAS' answer to a call of ours that was sent then for a reading.
+func (r *Readings) Learn(machine maas.Machine, sent time.Time) {
+	if machine.SystemID == "" {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	reading, ok := r.machines[machine.SystemID]
+	if !ok {
+		reading = &machineReading{asked: r.clock.Now()}
+		r.machines[machine.SystemID] = reading
+	}
+	if sent.Before(reading.changed) || sent.Before(reading.at) {
+		return
+	}
+	reading.machine, reading.listed, reading.at, reading.changed = machine, true, sent, sent
+}
+
+// Watch wakes the MaasMachine whenever a reading of the server differs from the one before.
+func (r *Readings) Watch(_ string, _ types.NamespacedName) {}
+
+// Unwatch ends Watch.
+func (r *Readings) Unwatch(_ string, _ types.NamespacedName) {}
+
+// NoneClaimed reports that no machine is allocated under the token. False means: ask MachinesByToken.
+func (r *Readings) NoneClaimed(ctx context.Context, token string) (bool, error) {
+	found, err := r.maas.MachinesByTokens(ctx, token)
+	return err == nil && len(found) == 0, err
 }
 
 // Owned returns the account's own machines by system ID, as they were at most maxAge ago. Not to be changed.

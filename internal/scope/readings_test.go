@@ -28,7 +28,7 @@ func TestOneQueryForAllInTransition(t *testing.T) {
 	}
 	poll := func() {
 		for i := range 50 {
-			m, err := readings.Machine(t.Context(), fmt.Sprintf("m%d", i))
+			m, err := readings.Machine(t.Context(), fmt.Sprintf("m%d", i), 0)
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(m.SystemID).To(Equal(fmt.Sprintf("m%d", i)))
 		}
@@ -45,7 +45,7 @@ func TestOneQueryForAllInTransition(t *testing.T) {
 
 	for range forgetAfter + 2 {
 		clock.Step(time.Second)
-		_, err := readings.Machine(t.Context(), "m0")
+		_, err := readings.Machine(t.Context(), "m0", 0)
 		g.Expect(err).NotTo(HaveOccurred())
 	}
 	g.Expect(region.listed).To(Equal([]string{"m0"}), "who is settled is not read")
@@ -56,7 +56,7 @@ func TestAReadingFromBeforeAChangeDoesNotCount(t *testing.T) {
 	region := &region{machines: []maas.Machine{{SystemID: "m", Status: maas.StatusAllocated}}}
 	readings, clock := newReadingsOf(region)
 	read := func() maas.Status {
-		m, err := readings.Machine(t.Context(), "m")
+		m, err := readings.Machine(t.Context(), "m", 0)
 		g.Expect(err).NotTo(HaveOccurred())
 		return m.Status
 	}
@@ -87,7 +87,7 @@ func TestAReadingFromBeforeAChangeDoesNotCount(t *testing.T) {
 func TestAMachineThatIsNotListedIsAskedFor(t *testing.T) {
 	g := NewWithT(t)
 	readings, _ := newReadingsOf(&region{})
-	_, err := readings.Machine(t.Context(), "gone")
+	_, err := readings.Machine(t.Context(), "gone", 0)
 	g.Expect(maas.IsNotFound(err)).To(BeTrue())
 }
 

@@ -88,7 +88,7 @@ func TestSystemIDsAreGuarded(t *testing.T) {
 			"MachinesByID": func() error { _, err := c.MachinesByID(ctx, "abc123", id); return err },
 			"Matching":     func() error { _, err := c.MachinesMatching(ctx, Constraints{NotSystemIDs: []string{id}}); return err },
 			"Allocate":     func() error { _, err := c.Allocate(ctx, "t", Constraints{SystemIDs: []string{id}}, ""); return err },
-			"Annotate":     func() error { return c.Annotate(ctx, id, map[string]string{"a": "b"}) },
+			"Annotate":     func() error { _, err := c.Annotate(ctx, id, map[string]string{"a": "b"}); return err },
 			"Deploy":       func() error { _, err := c.Deploy(ctx, id, DeployRequest{}); return err },
 			"PowerOn":      func() error { return c.PowerOn(ctx, id, "") },
 			"PowerOff":     func() error { return c.PowerOff(ctx, id, "") },

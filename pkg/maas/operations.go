@@ -18,26 +18,40 @@ import (
 var annotationKeyPattern = regexp.MustCompile(`^[\w.-]{1,255}$`)
 
 // Annotate merges workload annotations into those of a machine that the account owns; an
-// empty value removes a key. MAAS deletes all of them when a release ends.
-func (c *Client) Annotate(ctx context.Context, systemID string, annotations map[string]string) error {
+// empty value removes a key. MAAS deletes all of them when a release ends. It returns the machine as MAAS answered, zero where
+// the answer could not be read, which is still success: MAAS accepted the call.
+func (c *Client) Annotate(ctx context.Context, systemID string, annotations map[string]string) (Machine, error) {
 	const operation = "annotate"
 	if err := checkSystemID(operation, systemID); err != nil {
-		return err
+		return Machine{}, err
 	}
 	call := machineCall(operation, systemID)
 	for key := range annotations {
 		// MAAS answers 500 to an illegal key, and takes "op" for the operation.
 		if !annotationKeyPattern.MatchString(key) || key == "op" {
-			return &ArgumentError{Call: call, Problem: fmt.Sprintf("annotation key %q: use up to 255 letters, digits, dots, dashes and underscores", key)}
+			return Machine{}, &ArgumentError{Call: call, Problem: fmt.Sprintf("annotation key %q: use up to 255 letters, digits, dots, dashes and underscores", key)}
 		}
 	}
 	if len(annotations) == 0 {
-		return nil
+		return Machine{}, nil
 	}
-	return c.do(ctx, request{Call: call, mutating: true, answerless: true}, func(w wire) error {
-		_, err := w.maas.Machine.SetWorkloadAnnotations(systemID, annotations)
+	form := url.Values{}
+	for key, value := range annotations {
+		form.Set(key, value)
+	}
+	var machine Machine
+	err := c.do(ctx, request{Call: call, mutating: true, answerless: true}, func(w wire) error {
+		body, err := w.post("machines/"+systemID+"/", "set_workload_annotations", form)
+		if err != nil {
+			return err
+		}
+		machine, err = decodeMachine(body)
 		return err
 	})
+	if err != nil || machine.SystemID != systemID {
+		return Machine{}, err
+	}
+	return machine, nil
 }
 
 // DeployRequest says what to install on an allocated machine.

@@ -25,7 +25,8 @@ func TestChangesOnTheWire(t *testing.T) {
 		form      map[string][]string
 	}{
 		{"annotate", func(c *Client) error {
-			return c.Annotate(ctx, "abc123", map[string]string{AnnotationToken: "h", AnnotationHold: ""})
+			_, err := c.Annotate(ctx, "abc123", map[string]string{AnnotationToken: "h", AnnotationHold: ""})
+			return err
 		}, "set_workload_annotations", map[string][]string{"maas-dpu.claim": {"h"}, "maas-dpu.hold": {""}}},
 		{"deploy", func(c *Client) error {
 			_, err := c.Deploy(ctx, "abc123", DeployRequest{Series: "ubuntu/noble", Kernel: "ga-24.04", InMemory: true, UserData: []byte(userData), Comment: "c"})
@@ -69,19 +70,35 @@ func TestAnnotateChecksKeys(t *testing.T) {
 	r := newRegion(t, respond(200, machineJSON))
 	c := r.client(t)
 	for _, key := range []string{"", "a/b", "a:b", "a b", "op", "ä", strings.Repeat("k", 256), "a\n"} {
-		if err := c.Annotate(context.Background(), "abc123", map[string]string{"good": "1", key: "x"}); kinds(err) != "argument" {
+		if _, err := c.Annotate(context.Background(), "abc123", map[string]string{"good": "1", key: "x"}); kinds(err) != "argument" {
 			t.Errorf("%q: %v", key, err)
 		}
 	}
-	if err := c.Annotate(context.Background(), "abc123", nil); err != nil || len(r.seen()) != 0 {
+	if _, err := c.Annotate(context.Background(), "abc123", nil); err != nil || len(r.seen()) != 0 {
 		t.Errorf("nothing to annotate: %v, %d requests", err, len(r.seen()))
 	}
-	if err := c.Annotate(context.Background(), "abc123", map[string]string{strings.Repeat("k", 255): "x", "a.b-c_D9": "y"}); err != nil {
+	if _, err := c.Annotate(context.Background(), "abc123", map[string]string{strings.Repeat("k", 255): "x", "a.b-c_D9": "y"}); err != nil {
 		t.Error(err)
 	}
 	for _, key := range []string{AnnotationToken, AnnotationNamespace, AnnotationName, AnnotationCluster, AnnotationHold, AnnotationDeployed} {
 		if !annotationKeyPattern.MatchString(key) {
 			t.Errorf("MAAS would refuse %q", key)
+		}
+	}
+}
+
+// What MAAS answers to an annotation is good for a reading, unless it cannot be read: MAAS made the change all the same.
+func TestAnnotateReturnsTheAnswer(t *testing.T) {
+	annotate := func(answer string) (Machine, error) {
+		return newRegion(t, respond(200, answer)).client(t).Annotate(context.Background(), "abc123", map[string]string{"a": "b"})
+	}
+	machine, err := annotate(machineWith("abc123", `"capi"`, StatusAllocated, `"maas-dpu.claim": "h"`))
+	if err != nil || machine.SystemID != "abc123" || machine.Annotations[AnnotationToken] != "h" {
+		t.Errorf("got %+v, %v", machine, err)
+	}
+	for _, answer := range []string{"null", "", "{}", "<html>", machineWith("other1", `"capi"`, StatusAllocated, "")} {
+		if machine, err := annotate(answer); err != nil || machine.SystemID != "" {
+			t.Errorf("%q: got %+v, %v", answer, machine, err)
 		}
 	}
 }

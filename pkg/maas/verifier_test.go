@@ -68,7 +68,7 @@ func TestVerifierTransportRefusesChanges(t *testing.T) {
 	c := v.(verifier).client
 	for name, change := range map[string]func() error{
 		"Allocate":   func() error { _, err := c.Allocate(ctx, "t", Constraints{}, ""); return err },
-		"Annotate":   func() error { return c.Annotate(ctx, "abc123", map[string]string{"a": "b"}) },
+		"Annotate":   func() error { _, err := c.Annotate(ctx, "abc123", map[string]string{"a": "b"}); return err },
 		"Deploy":     func() error { _, err := c.Deploy(ctx, "abc123", DeployRequest{}); return err },
 		"PowerOn":    func() error { return c.PowerOn(ctx, "abc123", "") },
 		"PowerOff":   func() error { return c.PowerOff(ctx, "abc123", "") },

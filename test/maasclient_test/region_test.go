@@ -119,7 +119,9 @@ func TestLife(t *testing.T) {
 	l.Expect(err).NotTo(HaveOccurred())
 	l.Expect(ownership.Yes()).To(BeTrue(), ownership.Reason)
 
-	l.Expect(l.tenant.Annotate(ctx, "abc234", map[string]string{maas.AnnotationToken: maas.TokenHash(token), maas.AnnotationName: "m-1"})).To(Succeed())
+	annotated, err := l.tenant.Annotate(ctx, "abc234", map[string]string{maas.AnnotationToken: maas.TokenHash(token), maas.AnnotationName: "m-1"})
+	l.Expect(err).NotTo(HaveOccurred())
+	l.Expect(annotated.ClaimedBy("tenant", token).Yes()).To(BeTrue(), "the answer shows the annotations")
 	m, err = l.tenant.Deploy(ctx, "abc234", maas.DeployRequest{UserData: []byte("#cloud-config\n"), Comment: "m-1"})
 	l.Expect(err).NotTo(HaveOccurred())
 	l.Expect(m.Status).To(Equal(maas.StatusDeploying))

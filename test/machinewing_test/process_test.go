@@ -105,8 +105,9 @@ func (m *mortalMAAS) Allocate(ctx context.Context, token string, c maas.Constrai
 	return got, unknown(err)
 }
 
-func (m *mortalMAAS) Annotate(ctx context.Context, id string, annotations map[string]string) error {
-	return unknown(m.process.effect("annotate", func() error { return m.MAAS.Annotate(ctx, id, annotations) }))
+func (m *mortalMAAS) Annotate(ctx context.Context, id string, annotations map[string]string) (got maas.Machine, err error) {
+	err = m.process.effect("annotate", func() error { got, err = m.MAAS.Annotate(ctx, id, annotations); return err })
+	return got, unknown(err)
 }
 
 func (m *mortalMAAS) Deploy(ctx context.Context, id string, request maas.DeployRequest) (got maas.Machine, err error) {
