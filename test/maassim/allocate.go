@@ -91,7 +91,7 @@ func (r *Region) cheapest(u *user, set *constraints) *machine {
 
 func nothingToAllocate(form url.Values, set *constraints) reply {
 	if ids := form["system_id"]; len(ids) > 0 {
-		// unsure: which of several system IDs the text names; the last one here.
+		// Of several it names the last.
 		return conflict("No machine with system ID %s available.", ids[len(ids)-1])
 	}
 	if len(set.resolved) == 0 {

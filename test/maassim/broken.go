@@ -60,13 +60,21 @@ func markFixed(r *Region, c *call) reply {
 // lock is op=lock: nothing that edits works on the machine until it is unlocked.
 func lock(r *Region, c *call) reply {
 	m := c.machine
+	if m.locked {
+		return conflict("Machine is already locked")
+	}
 	if m.status != StatusDeployed && m.status != StatusDeploying {
 		return conflict("Can't lock, node is not deployed or deploying")
 	}
 	return r.setLocked(c, "lock", true)
 }
 
-func unlock(r *Region, c *call) reply { return r.setLocked(c, "unlock", false) }
+func unlock(r *Region, c *call) reply {
+	if !c.machine.locked {
+		return conflict("Machine is not locked")
+	}
+	return r.setLocked(c, "unlock", false)
+}
 
 func (r *Region) setLocked(c *call, operation string, locked bool) reply {
 	m := c.machine

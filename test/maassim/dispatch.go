@@ -58,13 +58,17 @@ type resource struct {
 	endpoints []endpoint
 }
 
-// Handler serves the API below /MAAS/api/2.0/ and the driver below /driver/. The driver needs no credentials: serve it
-// on loopback only.
+// Handler serves the API below /MAAS/api/2.0/, /MAAS/accounts/authenticate/ and the driver below /driver/. The driver
+// needs no credentials: serve it on loopback only.
 func (r *Region) Handler() http.Handler {
 	resources := r.resources()
 	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		if strings.HasPrefix(request.URL.Path, driverRoot) {
 			r.serveDriver(w, request)
+			return
+		}
+		if request.URL.Path == authenticatePath {
+			r.exchange(w, request)
 			return
 		}
 		answer := r.serve(resources, request)

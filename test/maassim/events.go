@@ -94,6 +94,7 @@ func parseEventWindow(form url.Values) (eventWindow, *reply) {
 		// unsure: the exact text.
 		return w, text400("There is undetermined behaviour when both ``after`` and ``before`` are specified.")
 	}
+	w.limit = max(w.limit, 1)
 	if w.limit > maxEvents {
 		return w, text400(fmt.Sprintf("Requested number of events %d is greater than limit: %d", w.limit, maxEvents))
 	}
@@ -107,7 +108,8 @@ func parseEventWindow(form url.Values) (eventWindow, *reply) {
 	return w, nil
 }
 
-// queryEvents is events/?op=query. Whose events one sees follows from the machines' current owners.
+// queryEvents is events/?op=query. Whose events one sees follows from the machines' current owners; the filter owner, on
+// the other hand, is about the account that caused the event, so that it hides what MAAS and machines did by themselves.
 func queryEvents(r *Region, c *call) reply {
 	w, refusal := parseEventWindow(c.form)
 	if refusal != nil {
@@ -117,7 +119,7 @@ func queryEvents(r *Region, c *call) reply {
 	picked := []event{}
 	consider := func(e event) bool {
 		inWindow := (!w.hasBefore || e.id < w.before) && (!w.hasAfter || e.id > w.after)
-		if inWindow && e.level >= w.level && match(e.machine) {
+		if inWindow && e.level >= w.level && match(e.machine) && any1(c.form["owner"], e.user) {
 			picked = append(picked, e)
 		}
 		return len(picked) < w.limit
@@ -125,12 +127,12 @@ func queryEvents(r *Region, c *call) reply {
 	// An event's id is its index plus one, so that a follower's query does not walk what it has seen.
 	if w.hasAfter {
 		// The oldest ones above the mark, so that a follower misses none; the answer still lists newest first.
-		for i := max(w.after, 0); i < len(r.events) && w.limit > 0 && consider(r.events[i]); i++ {
+		for i := max(w.after, 0); i < len(r.events) && consider(r.events[i]); i++ {
 			continue
 		}
 		slices.Reverse(picked)
 	} else {
-		for i := len(r.events) - 1; i >= 0 && w.limit > 0 && consider(r.events[i]); i-- {
+		for i := len(r.events) - 1; i >= 0 && consider(r.events[i]); i-- {
 			continue
 		}
 	}
@@ -144,7 +146,6 @@ func (r *Region) eventFilter(c *call) func(*machine) bool {
 			any1(c.form["id"], m.id()) && any1(c.form["hostname"], m.spec.Hostname) &&
 			any1(c.form["zone"], m.spec.Zone) && any1(c.form["pool"], m.spec.Pool) &&
 			any1(c.form["domain"], "maas") && any1(c.form["agent_name"], m.agentName) &&
-			any1(c.form["owner"], m.owner) &&
 			(len(c.form["mac_address"]) == 0 || slices.ContainsFunc(c.form["mac_address"], m.hasMAC))
 	}
 	return func(m *machine) bool { return chosen[m] }

@@ -21,10 +21,7 @@ func version(r *Region, _ *call) reply {
 }
 
 func whoami(_ *Region, c *call) reply {
-	return json200(map[string]any{
-		"username": c.user.name, "email": c.user.name + "@maas.invalid", "is_superuser": c.user.admin, "is_local": true,
-		"resource_uri": apiRoot + "users/" + c.user.name + "/",
-	})
+	return json200(userObject(c.user))
 }
 
 func zoneObject(index int, name string) map[string]any {
@@ -48,6 +45,9 @@ func tagObject(name string) map[string]any {
 func listZones(r *Region, _ *call) reply {
 	list := []any{}
 	for i, name := range r.zones {
+		if name == "" {
+			continue
+		}
 		list = append(list, zoneObject(i, name))
 	}
 	return json200(list)
@@ -63,6 +63,9 @@ func readZone(r *Region, c *call) reply {
 func listPools(r *Region, _ *call) reply {
 	list := []any{}
 	for i, name := range r.pools {
+		if name == "" {
+			continue
+		}
 		list = append(list, poolObject(i, name))
 	}
 	return json200(list)
@@ -70,13 +73,17 @@ func listPools(r *Region, _ *call) reply {
 
 // readPool finds a pool by number or name.
 func readPool(r *Region, c *call) reply {
-	if i, err := strconv.Atoi(c.args[0]); err == nil && i >= 0 && i < len(r.pools) {
+	if i := r.findPool(c.args[0]); i >= 0 {
 		return json200(poolObject(i, r.pools[i]))
 	}
-	if i := slices.Index(r.pools, c.args[0]); i >= 0 {
-		return json200(poolObject(i, c.args[0]))
-	}
 	return noSuch("ResourcePool")
+}
+
+func (r *Region) findPool(idOrName string) int {
+	if i, err := strconv.Atoi(idOrName); err == nil && i >= 0 && i < len(r.pools) && r.pools[i] != "" {
+		return i
+	}
+	return slices.Index(r.pools, idOrName)
 }
 
 func listTags(r *Region, _ *call) reply {

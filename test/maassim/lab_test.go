@@ -4,6 +4,7 @@
 package maassim_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -222,4 +223,18 @@ func operations(effects []maassim.Effect) []string {
 		names = append(names, e.Operation)
 	}
 	return names
+}
+
+// keyOf is the API key in an answer of accounts/authenticate/.
+func keyOf(t *testing.T, body string) string {
+	t.Helper()
+	var parts struct {
+		Consumer string `json:"consumer_key"`
+		Token    string `json:"token_key"`
+		Secret   string `json:"token_secret"`
+	}
+	if err := json.Unmarshal([]byte(body), &parts); err != nil {
+		t.Fatal(err)
+	}
+	return parts.Consumer + ":" + parts.Token + ":" + parts.Secret
 }

@@ -132,7 +132,9 @@ func TestEventsFeed(t *testing.T) {
 	g.Expect(before[0].ID).To(Equal(all[1].ID))
 	g.Expect(feed(entity.EventParams{AgentName: "tok"})).To(HaveLen(len(all)))
 	g.Expect(feed(entity.EventParams{AgentName: "nope"})).To(BeEmpty())
-	g.Expect(feed(entity.EventParams{ID: "abc123", Owner: "tenant"})).To(HaveLen(len(all)))
+	caused := feed(entity.EventParams{ID: "abc123", Owner: "tenant"})
+	g.Expect(caused).To(HaveLen(2), "acquiring and starting; what MAAS did by itself has no user")
+	g.Expect(caused).To(HaveEach(HaveField("UserName", "tenant")))
 	debug := feed(entity.EventParams{Level: event.DEBUG, Limit: "1000"})
 	g.Expect(len(debug)).To(BeNumerically(">", len(all)))
 

@@ -20,6 +20,8 @@ type user struct {
 	name                    string
 	admin                   bool
 	consumer, token, secret string
+	// password is of accounts that were made through the API.
+	password string
 }
 
 // sees is the permission to view: what nobody owns, what is one's own, everything for an admin.

@@ -18,15 +18,15 @@ const wipeScript = "wipe-disks"
 // release is op=release. In Ready and Releasing it does nothing and says 200, whoever asks.
 func release(r *Region, c *call) reply {
 	m := c.machine
+	erase, refusal := parseErase(c)
+	if refusal != nil {
+		return *refusal
+	}
 	if m.status == StatusReady || m.status == StatusReleasing {
 		return r.shown(m)
 	}
 	if !releasable(m.status) {
 		return conflict("Machine cannot be released in its current state ('%s').", StatusName(m.status))
-	}
-	erase, refusal := parseErase(c)
-	if refusal != nil {
-		return *refusal
 	}
 	if erase != "" && m.spec.IsDPU {
 		return invalidField("__all__",

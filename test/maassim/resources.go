@@ -32,7 +32,14 @@ const (
 func (r *Region) resources() []resource {
 	return []resource{
 		{"version", []endpoint{{verb: get, name: "version", open: true, run: version}}},
-		{"users", []endpoint{{verb: get, op: "whoami", run: whoami}}},
+		{"users", []endpoint{
+			{verb: get, op: "whoami", run: whoami},
+			{verb: post, name: "create_user", admin: true, run: createUser},
+		}},
+		{"users/*", []endpoint{
+			{verb: get, name: "read_user", run: readUser},
+			{verb: remove, name: "delete_user", admin: true, run: deleteUser},
+		}},
 		{"machines", machinesEndpoints()},
 		{"machines/*", machineEndpoints()},
 		{"nodes", []endpoint{{verb: get, name: opListNodes, run: listMachines}}},
@@ -53,20 +60,27 @@ func (r *Region) resources() []resource {
 		{"events", []endpoint{{verb: get, op: "query", name: "query_events", run: queryEvents}}},
 		{"zones", []endpoint{
 			{verb: get, name: "list_zones", run: listZones},
-			{verb: post, name: "create_zone", admin: true, run: unsupported("zone changes")},
+			{verb: post, name: "create_zone", admin: true, run: createZone},
 		}},
-		{"zones/*", []endpoint{{verb: get, name: "read_zone", run: readZone}}},
+		{"zones/*", []endpoint{
+			{verb: get, name: "read_zone", run: readZone},
+			{verb: remove, name: "delete_zone", admin: true, run: deleteZone},
+		}},
 		{"resourcepools", []endpoint{
 			{verb: get, name: "list_pools", run: listPools},
-			{verb: post, name: "create_pool", admin: true, run: unsupported("pool changes")},
+			{verb: post, name: "create_pool", admin: true, run: createPool},
 		}},
-		{"resourcepool/*", []endpoint{{verb: get, name: "read_pool", run: readPool}}},
+		{"resourcepool/*", []endpoint{
+			{verb: get, name: "read_pool", run: readPool},
+			{verb: remove, name: "delete_pool", admin: true, run: deletePool},
+		}},
 		{"tags", []endpoint{
 			{verb: get, name: "list_tags", run: listTags},
 			{verb: post, name: "create_tag", admin: true, run: createTag},
 		}},
 		{"tags/*", []endpoint{
 			{verb: get, name: "read_tag", run: readTag},
+			{verb: remove, name: "delete_tag", admin: true, run: deleteTag},
 			{verb: get, op: "machines", name: "tag_machines", run: tagMachines},
 			{verb: post, op: "update_nodes", admin: true, run: updateTagNodes},
 		}},
@@ -105,7 +119,7 @@ func machineEndpoints() []endpoint {
 		{verb: post, op: "set_owner_data", name: opAnnotate, kind: kind, edit: true, run: setAnnotations},
 		{verb: post, op: opMarkBroken, kind: kind, edit: true, run: markBroken},
 		{verb: post, op: "mark_fixed", kind: kind, admin: true, edit: true, run: markFixed},
-		{verb: post, op: "lock", kind: kind, edit: true, run: lock},
+		{verb: post, op: "lock", kind: kind, run: lock},
 		{verb: post, op: "unlock", kind: kind, run: unlock},
 		{verb: post, op: "commission", kind: kind, admin: true, edit: true, run: commission},
 		{verb: post, op: "test", kind: kind, admin: true, run: unsupported("hardware tests")},

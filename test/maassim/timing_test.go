@@ -64,7 +64,7 @@ func (l *timed) took(calls ...func() error) time.Duration {
 
 func (l *timed) read(id string) func() error {
 	return func() error {
-		_, err := l.tenant.Machine.Get(id)
+		_, err := l.admin.Machine.Get(id)
 		return err
 	}
 }
