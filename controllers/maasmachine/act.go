@@ -64,12 +64,11 @@ func (p *pass) actions() map[Action]func(context.Context, Step) (Step, error) {
 	}
 }
 
-// persistStatus stores a change of the status before the pass goes on, against the version the decision was made on: a stale
-// cache ends in a conflict instead of a second effect.
+// persistStatus stores a change of the status, and what was changed before it in this pass, before the pass goes on, against the
+// version the decision was made on: a stale cache ends in a conflict instead of a second effect.
 func (p *pass) persistStatus(ctx context.Context, change func(*infrav1.MaasMachineStatus)) error {
-	base := p.machine.DeepCopy()
 	change(&p.machine.Status)
-	if err := p.r.Client.Status().Patch(ctx, p.machine, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
+	if err := p.r.Client.Status().Patch(ctx, p.machine, client.MergeFromWithOptions(p.stored, client.MergeFromWithOptimisticLock{})); err != nil {
 		return fmt.Errorf("store the status of MaasMachine: %w", err)
 	}
 	return p.renewPatcher()
@@ -145,17 +144,30 @@ func (p *pass) avoid(ctx context.Context, step Step) (Step, error) {
 	}); err != nil {
 		return step, err
 	}
-	p.event(corev1.EventTypeWarning, step.Reason, "Avoid", "Server %s is given back and not tried again: %s", p.o.SystemID, step.Reason)
+	if p.o.Server.Held == maas.Yes {
+		p.event(corev1.EventTypeWarning, step.Reason, "Avoid", "Server %s is given back and not tried again: %s", p.o.SystemID, step.Reason)
+	}
 	return step, nil
 }
 
 // forget makes room for another server; the avoided ones are remembered.
 func (p *pass) forget(ctx context.Context, step Step) (Step, error) {
-	p.r.memory.forget(p.machine.UID)
+	p.leave()
 	return step, p.persistStatus(ctx, func(s *infrav1.MaasMachineStatus) {
 		s.SystemID, s.Hostname, s.FailureDomain, s.AttachmentName = "", "", "", ""
 		s.Addresses, s.LastAllocateTime, s.DeployStartTime, s.Release = nil, nil, nil, nil
+		if s.OpenOrder != nil && s.OpenOrder.SystemID == p.o.SystemID {
+			s.OpenOrder = nil
+		}
 	})
+}
+
+// leave ends what is remembered of the machine's server for others.
+func (p *pass) leave() {
+	p.r.memory.forget(p.machine.UID)
+	if p.identity != nil && p.o.SystemID != "" {
+		p.identity.Readings.Unwatch(p.o.SystemID, client.ObjectKeyFromObject(p.machine))
+	}
 }
 
 func (p *pass) recordRelease(ctx context.Context, step Step) (Step, error) {
@@ -169,9 +181,12 @@ func (p *pass) storeRelease(ctx context.Context, erase infrav1.ReleaseErase) err
 }
 
 func (p *pass) dropFinalizer(ctx context.Context, step Step) (Step, error) {
-	if step.Reason == infrav1.AbandonedReason {
+	switch {
+	case step.Reason == infrav1.AbandonedReason:
 		p.event(corev1.EventTypeWarning, infrav1.AbandonedReason, "Abandon", "Server %s stays allocated and held: %s", p.o.SystemID, p.machine.Spec.Override.Reason)
-	} else if p.o.SystemID != "" {
+	case step.Reason == infrav1.ServerSuspectReason:
+		p.event(corev1.EventTypeWarning, infrav1.ServerSuspectReason, "LetGo", "Server %s stays allocated and held: release it with erase once it was looked at", p.o.SystemID)
+	case p.o.SystemID != "":
 		p.sayReleased()
 	}
 	if err := p.persist(ctx, func(m *infrav1.MaasMachine) {
@@ -180,14 +195,13 @@ func (p *pass) dropFinalizer(ctx context.Context, step Step) (Step, error) {
 		return step, err
 	}
 	p.gone = true
-	p.r.memory.forget(p.machine.UID)
+	p.leave()
 	return step, nil
 }
 
 // sayReleased tells a server we gave back from one that was lost.
 func (p *pass) sayReleased() {
-	m := p.o.Server.Machine
-	if p.o.ReleaseRecorded || m.Status.Free() && m.SystemID != "" && m.Owner == "" {
+	if p.o.givenBack() {
 		p.event(corev1.EventTypeNormal, infrav1.ReleasedReason, "Release", "Server %s is released", p.o.SystemID)
 		return
 	}

@@ -7,11 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
@@ -23,28 +21,56 @@ func (p *pass) comment() string {
 	return fmt.Sprintf("cluster-api: MaasMachine %s/%s", p.machine.Namespace, p.machine.Name)
 }
 
-// confirm asks MAAS, just before a change, whether the server is still held under the claim.
-func (p *pass) confirm(ctx context.Context, systemID string) (maas.Machine, error) {
+// confirm returns the server as it was at most one interval ago and since its last transition, if it was held under the claim.
+func (p *pass) confirm(ctx context.Context) (maas.Machine, error) {
 	if p.o.Server.Unannotated && p.o.Server.Held == maas.Yes {
-		// Only the token can answer, and it was asked for in this very pass.
+		// Only the token can answer, and it did so in this very pass or with the allocation.
 		return p.o.Server.Machine, nil
 	}
-	m, ownership, err := p.identity.MAAS.ConfirmClaim(ctx, p.identity.Account, p.token(), systemID)
+	m, err := p.identity.Readings.Machine(ctx, p.o.SystemID, 0)
 	if err != nil {
 		return m, err
 	}
-	if !ownership.Yes() {
-		return m, fmt.Errorf("%w: %s", errNotConfirmed, ownership.Reason)
+	return m, notConfirmed(m.ClaimedBy(p.identity.Account, p.token()))
+}
+
+// confirmNow asks MAAS itself, for what cannot be taken back.
+func (p *pass) confirmNow(ctx context.Context) (maas.Machine, error) {
+	m, ownership, err := p.identity.MAAS.ConfirmClaim(ctx, p.identity.Account, p.token(), p.o.SystemID)
+	if err != nil {
+		return m, err
 	}
-	return m, nil
+	return m, notConfirmed(ownership)
+}
+
+func notConfirmed(ownership maas.Ownership) error {
+	if ownership.Yes() {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", errNotConfirmed, ownership.Reason)
+}
+
+// learn takes MAAS' answer to a change for a reading. It counts from when it came: what others read while the change was under
+// way may be from before it.
+func (p *pass) learn(m maas.Machine) {
+	if m.SystemID == "" {
+		p.identity.Readings.Invalidate(p.o.SystemID)
+		return
+	}
+	p.identity.Readings.Learn(m, p.r.Clock.Now())
 }
 
 // notDone turns an error of MAAS into words and a pace. Nothing is retried here: the next pass reads what became of it.
 func (p *pass) notDone(step Step, condition string, err error) Step {
 	p.identity.Readings.Invalidate(p.o.SystemID)
+	p.r.memory.update(p.machine.UID, func(m *memo) { m.allocated = "" })
+	p.log.Error(err, "MAAS did not do what was asked", "step", step.Action, "systemID", p.o.SystemID)
+	return p.putOff(err, p.refused(step, condition, err))
+}
+
+func (p *pass) refused(step Step, condition string, err error) Step {
 	say := func(reason, message string) Saying { return saysUnknown(condition, reason, message) }
 	var notSent *maas.PowerNotSentError
-	p.log.Error(err, "MAAS did not do what was asked", "step", step.Action, "systemID", p.o.SystemID)
 	switch {
 	case errors.Is(err, errNotConfirmed):
 		return wait(PacePoll, say(infrav1.OwnershipUnclearReason, fmt.Sprintf("server %s is not touched: %v", p.o.SystemID, err)))
@@ -61,137 +87,39 @@ func (p *pass) notDone(step Step, condition string, err error) Step {
 	return wait(PacePoll, say(unusable.Reason, unusable.Message))
 }
 
-// allocate asks MAAS for a server. That it may be asked is stored first, so that a lost answer is looked for.
-func (p *pass) allocate(ctx context.Context, step Step) (Step, error) {
-	grant, _ := p.identity.Allocations.Take(p.turn(), nil)
-	if grant == nil {
-		return wait(PaceSoon, step.Say...), nil
+// putOff keeps this machine from troubling MAAS for as long as MAAS asks, but not for ever.
+func (p *pass) putOff(err error, step Step) Step {
+	after := min(maas.RetryAfter(err), p.r.AuditInterval)
+	if after <= 0 {
+		return step
 	}
-	outcome := scope.OutcomeFailed
-	defer func() { grant.Done(outcome) }()
-	bound := secondsOr(p.identity.Object.Spec.Deadlines.AllocateSeconds, maas.DefaultAllocateTimeout)
-	ctx, cancel := context.WithTimeout(ctx, bound)
-	defer cancel()
-
-	constraints, err := p.choose(ctx, p.constraints())
-	if err != nil {
-		return p.notAllocated(err), nil
-	}
-	now := p.now()
-	if err := p.persistStatus(ctx, func(s *infrav1.MaasMachineStatus) { s.LastAllocateTime = &now }); err != nil {
-		return step, err
-	}
-	m, err := p.identity.MAAS.Allocate(ctx, p.token(), constraints, p.comment())
-	if err != nil {
-		if !maas.IsUnknownOutcome(err) {
-			// Nothing was taken: the next pass need not look for it.
-			p.machine.Status.LastAllocateTime = nil
-		}
-		if maas.IsNoMatch(err) {
-			outcome = scope.OutcomeRefused
-		}
-		return p.notAllocated(err), nil
-	}
-	outcome = scope.OutcomeTaken
-	p.identity.Readings.Invalidate(m.SystemID)
-	p.log.Info("Allocated a server", "systemID", m.SystemID, "claim", maas.TokenHash(p.token()))
-	return p.recordServer(ctx, Step{Action: ActionRecordServer, Pace: PaceNow, SystemID: m.SystemID})
-}
-
-func (p *pass) turn() scope.Turn {
-	turn := scope.Turn{Machine: client.ObjectKeyFromObject(p.machine), Wants: p.wanted()}
-	if p.cluster != nil {
-		turn.Cluster = client.ObjectKeyFromObject(p.cluster)
-	}
-	return turn
-}
-
-func (p *pass) notAllocated(err error) Step {
-	no := func(reason, message string) Saying { return saysNo(infrav1.ServerClaimedCondition, reason, message) }
-	switch {
-	case maas.IsUnknownOutcome(err):
-		p.log.Error(err, "The answer to an allocation was lost")
-		return wait(PacePoll, no(infrav1.AllocateOutcomeUnknownReason,
-			"the answer to an allocation was lost: MAAS is searched for the server until it can no longer appear"))
-	case maas.IsNoMatch(err):
-		return wait(PaceScarce, no(infrav1.NoServerAvailableReason, "no server is free that "+p.wanted()))
-	case maas.IsInvalidRequest(err):
-		return wait(PaceRare, no(infrav1.ConstraintsNeverMatchReason, err.Error()))
-	}
-	p.log.Error(err, "No server was allocated")
-	var fabric *fabricError
-	if errors.As(err, &fabric) {
-		return wait(PaceScarce, no(fabric.Reason, fabric.Message))
-	}
-	unusable := scope.UnusableMAAS(p.identity.Object.Name, err)
-	return wait(PaceScarce, no(unusable.Reason, unusable.Message))
-}
-
-// wanted says what was asked for, in the words of the spec.
-func (p *pass) wanted() string {
-	c := p.constraints()
-	text := "fits"
-	add := func(format string, value any) { text += fmt.Sprintf(format, value) }
-	if c.Zone != "" {
-		add(", zone %s", c.Zone)
-	}
-	if c.Pool != "" {
-		add(", pool %s", c.Pool)
-	}
-	if len(c.Tags) > 0 {
-		add(", tags %v", c.Tags)
-	}
-	if len(c.NotTags) > 0 {
-		add(", notTags %v", c.NotTags)
-	}
-	if c.Architecture != "" {
-		add(", architecture %s", c.Architecture)
-	}
-	if n := len(p.machine.Spec.Ports); n > 0 {
-		add(", %d DPU port(s)", n)
-	}
-	return text
-}
-
-// releaseSurplus gives back a server of our token that was never used.
-func (p *pass) releaseSurplus(ctx context.Context, step Step) (Step, error) {
-	found, err := p.identity.MAAS.MachinesByToken(ctx, p.token())
-	if err != nil {
-		return p.notDone(step, infrav1.ServerClaimedCondition, err), nil
-	}
-	if !slices.Contains(p.surplus(ctx, p.ours(found), p.o.SystemID), step.SystemID) {
-		return step, nil // Somebody was faster; the next pass looks again.
-	}
-	if err := p.identity.MAAS.Release(ctx, step.SystemID, maas.ReleaseRequest{Erase: maas.EraseNone, Comment: p.comment()}); err != nil {
-		return p.notDone(step, infrav1.ServerClaimedCondition, err), nil
-	}
-	p.log.Info("Released a surplus server", "systemID", step.SystemID)
-	return step, nil
+	p.r.memory.update(p.machine.UID, func(m *memo) { m.notBefore = p.r.Clock.Now().Add(after) })
+	return later(after, step)
 }
 
 func (p *pass) annotate(ctx context.Context, step Step) (Step, error) {
-	if _, err := p.confirm(ctx, p.o.SystemID); err != nil {
+	if _, err := p.confirm(ctx); err != nil {
 		return p.notDone(step, infrav1.ServerClaimedCondition, err), nil
 	}
 	cluster := ""
 	if p.cluster != nil {
 		cluster = p.cluster.Name
 	}
-	_, err := p.identity.MAAS.Annotate(ctx, p.o.SystemID, map[string]string{
+	m, err := p.identity.MAAS.Annotate(ctx, p.o.SystemID, map[string]string{
 		maas.AnnotationToken:     maas.TokenHash(p.token()),
 		maas.AnnotationNamespace: p.machine.Namespace,
 		maas.AnnotationName:      p.machine.Name,
 		maas.AnnotationCluster:   cluster,
 	})
-	p.identity.Readings.Invalidate(p.o.SystemID)
 	if err != nil {
 		return p.notDone(step, infrav1.ServerClaimedCondition, err), nil
 	}
+	p.learn(m)
 	p.log.Info("Annotated the server", "systemID", p.o.SystemID)
 	return step, nil
 }
 
-// deploy sends the user data. Attachment and claim are confirmed just before, past any cache.
+// deploy sends the user data. Attachment and claim are confirmed just before.
 func (p *pass) deploy(ctx context.Context, step Step) (Step, error) {
 	data, problem := p.bootstrapData(ctx)
 	if problem != nil {
@@ -208,7 +136,7 @@ func (p *pass) deploy(ctx context.Context, step Step) (Step, error) {
 			return wait(PacePoll, saysNo(infrav1.DPUAttachedCondition, infrav1.AttachingReason, "the proof of attachment went stale: waiting for a new one")), nil
 		}
 	}
-	m, err := p.confirm(ctx, p.o.SystemID)
+	m, err := p.confirm(ctx)
 	if err != nil {
 		return p.notDone(step, infrav1.ServerClaimedCondition, err), nil
 	}
@@ -220,14 +148,18 @@ func (p *pass) deploy(ctx context.Context, step Step) (Step, error) {
 	if err := p.persistStatus(ctx, func(s *infrav1.MaasMachineStatus) { s.DeployStartTime = &now }); err != nil {
 		return step, err
 	}
-	_, err = p.identity.MAAS.Deploy(ctx, p.o.SystemID, maas.DeployRequest{
+	m, err = p.identity.MAAS.Deploy(ctx, p.o.SystemID, maas.DeployRequest{
 		Series: p.machine.Spec.Image, Kernel: p.machine.Spec.Kernel, InMemory: ptr.Deref(p.machine.Spec.DeployInMemory, false),
 		UserData: data, Comment: p.comment(),
 	})
-	p.identity.Readings.Invalidate(p.o.SystemID)
 	if err != nil {
+		p.identity.Readings.Invalidate(p.o.SystemID)
 		return p.notDeployed(step, err), nil
 	}
+	if m.Status != maas.StatusDeploying {
+		m = maas.Machine{} // As it was before MAAS acted.
+	}
+	p.learn(m)
 	p.log.Info("Deploying", "systemID", p.o.SystemID, "image", p.machine.Spec.Image)
 	p.event(corev1.EventTypeNormal, infrav1.DeployingReason, "Deploy", "MAAS deploys server %s", p.o.SystemID)
 	return step, nil
@@ -244,92 +176,3 @@ func (p *pass) notDeployed(step Step, err error) Step {
 	}
 	return p.notDone(step, infrav1.DeployedCondition, err)
 }
-
-func (p *pass) powerOff(ctx context.Context, step Step) (Step, error) {
-	if _, err := p.confirm(ctx, p.o.SystemID); err != nil {
-		return p.notDone(step, infrav1.ReleasedCondition, err), nil
-	}
-	err := p.identity.MAAS.PowerOff(ctx, p.o.SystemID, p.comment())
-	p.identity.Readings.Invalidate(p.o.SystemID)
-	if maas.IsUnknownOutcome(err) {
-		p.settle() // It could take effect on the next claim.
-	}
-	if err != nil {
-		return p.notDone(step, infrav1.ReleasedCondition, err), nil
-	}
-	p.r.memory.update(p.machine.UID, func(s *sent) { s.powerOffUntil = p.r.Clock.Now().Add(powerOffPolls * p.r.PollInterval) })
-	p.log.Info("Powered off", "systemID", p.o.SystemID)
-	p.event(corev1.EventTypeNormal, infrav1.PoweringOffReason, "PowerOff", "Asked MAAS to power off server %s", p.o.SystemID)
-	return step, nil
-}
-
-func (p *pass) hold(ctx context.Context, step Step) (Step, error) {
-	if _, err := p.confirm(ctx, p.o.SystemID); err != nil {
-		return p.notDone(step, infrav1.ReleasedCondition, err), nil
-	}
-	_, err := p.identity.MAAS.Annotate(ctx, p.o.SystemID, map[string]string{maas.AnnotationHold: step.Reason})
-	p.identity.Readings.Invalidate(p.o.SystemID)
-	if err != nil {
-		return p.notDone(step, infrav1.ReleasedCondition, err), nil
-	}
-	p.log.Info("Held the server", "systemID", p.o.SystemID, "reason", step.Reason)
-	p.event(corev1.EventTypeWarning, infrav1.HeldReason, "Hold", "Server %s is held: %s", p.o.SystemID, step.Reason)
-	return step, nil
-}
-
-func (p *pass) release(ctx context.Context, step Step) (Step, error) {
-	m, err := p.confirm(ctx, p.o.SystemID)
-	if err != nil {
-		return p.notDone(step, infrav1.ReleasedCondition, err), nil
-	}
-	if !m.Status.CanRelease() || m.Status != p.o.Server.Machine.Status {
-		p.identity.Readings.Invalidate(p.o.SystemID)
-		return wait(PaceNow, step.Say...), nil // It changed since the decision.
-	}
-	erase, request := infrav1.ReleaseEraseNone, maas.ReleaseRequest{Erase: maas.EraseNone, Comment: p.comment()}
-	if step.Erase {
-		erase = p.erase()
-		request.Erase, request.Scripts = maas.Erase(erase), p.identity.Object.Spec.Release.Scripts
-	}
-	err = p.identity.MAAS.Release(ctx, p.o.SystemID, request)
-	p.identity.Readings.Invalidate(p.o.SystemID)
-	if maas.IsUnknownOutcome(err) {
-		p.settle() // Repeated too early, the first could take effect on the next claim.
-	}
-	if err != nil {
-		return p.notDone(step, infrav1.ReleasedCondition, err), nil
-	}
-	p.log.Info("Released the server", "systemID", p.o.SystemID, "erase", erase)
-	p.event(corev1.EventTypeNormal, infrav1.ReleasingReason, "Release", "MAAS releases server %s, erase %s", p.o.SystemID, erase)
-	return step, p.storeRelease(ctx, erase)
-}
-
-// erase is what the tenant asks for, never less than the identity's minimum.
-func (p *pass) erase() infrav1.ReleaseErase {
-	policy := p.identity.Object.Spec.Release
-	return strongest(orElse(p.machine.Spec.Release.Erase, orElse(policy.EraseDefault, infrav1.ReleaseEraseQuick)), orElse(policy.EraseMinimum, infrav1.ReleaseEraseQuick))
-}
-
-var eraseOrder = []infrav1.ReleaseErase{infrav1.ReleaseEraseNone, infrav1.ReleaseEraseQuick, infrav1.ReleaseEraseSecure, infrav1.ReleaseEraseFull}
-
-func strongest(a, b infrav1.ReleaseErase) infrav1.ReleaseErase {
-	if slices.Index(eraseOrder, a) > slices.Index(eraseOrder, b) {
-		return a
-	}
-	return b
-}
-
-func orElse(value, fallback infrav1.ReleaseErase) infrav1.ReleaseErase {
-	if value == "" {
-		return fallback
-	}
-	return value
-}
-
-// settle keeps the server from being released before a lost order can no longer take effect.
-func (p *pass) settle() {
-	p.r.memory.update(p.machine.UID, func(s *sent) { s.releaseUntil = p.r.Clock.Now().Add(p.r.OutcomeWindow) })
-}
-
-// powerOffPolls is after how many polls a power-off that was not seen to work is sent again.
-const powerOffPolls = 12

@@ -4,6 +4,7 @@
 package maasmachine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -50,23 +51,25 @@ func (p *pass) constraints() maas.Constraints {
 	return constraints
 }
 
-// choose adds the servers that may be taken to the constraints. It returns no system IDs, and no error, where the fabric does
-// not say which servers are eligible: then the fabric wing refuses what does not fit, which costs a try.
-func (p *pass) choose(ctx context.Context, constraints maas.Constraints) (maas.Constraints, error) {
-	avoided := make([]string, 0, len(p.machine.Status.AvoidedServers))
-	for _, server := range p.machine.Status.AvoidedServers {
-		avoided = append(avoided, server.SystemID)
-	}
+// choose adds the servers that may be taken to the constraints, in offers of which the first is to be tried first. Servers on
+// which a deployment failed are offered once nothing else is free. There are no system IDs in an offer where the fabric does not
+// say which servers are eligible: then the fabric wing refuses what does not fit, which costs a try.
+func (p *pass) choose(ctx context.Context, constraints maas.Constraints) ([]maas.Constraints, error) {
 	if len(p.machine.Spec.Ports) == 0 {
-		return p.choosePlain(ctx, constraints, avoided)
+		free, err := p.plainServers(ctx, constraints)
+		return p.offers(listed(constraints), free), orNone(err, free, "no free machine without DPUs")
 	}
 	known, err := p.servers(ctx)
 	if err != nil {
-		return constraints, err
+		return nil, err
 	}
+	avoided := p.avoided()
 	if known == nil {
-		constraints.NotSystemIDs = avoided
-		return constraints, nil
+		if len(avoided) == 0 && len(p.identity.Object.Status.Suspects) == 0 {
+			return []maas.Constraints{constraints}, nil
+		}
+		free, err := p.freeServers(ctx, constraints)
+		return p.offers(listed(constraints), free), orNone(err, free, "no free machine besides those avoided")
 	}
 	var eligible []string
 	for i := range known {
@@ -74,16 +77,80 @@ func (p *pass) choose(ctx context.Context, constraints maas.Constraints) (maas.C
 			eligible = append(eligible, known[i].Spec.SystemID)
 		}
 	}
-	if len(eligible) == 0 {
-		return constraints, &maas.NoMatchError{Message: fmt.Sprintf("none of the fabric's %d servers is eligible", len(known))}
-	}
-	constraints.SystemIDs = sample(eligible)
-	return constraints, nil
+	rand.Shuffle(len(eligible), func(i, j int) { eligible[i], eligible[j] = eligible[j], eligible[i] })
+	return p.offers(constraints, eligible), orNone(nil, eligible, fmt.Sprintf("none of the fabric's %d servers is eligible", len(known)))
 }
 
-func sample(ids []string) []string {
+// listed are the constraints for servers that MAAS listed by them: it cannot be asked for several zones and pools at once.
+func listed(constraints maas.Constraints) maas.Constraints {
+	constraints.Zones, constraints.Pools = nil, nil
+	return constraints
+}
+
+// orNone is err, or that there is nothing to offer.
+func orNone(err error, ids []string, message string) error {
+	if err == nil && len(ids) == 0 {
+		return &maas.NoMatchError{Message: message}
+	}
+	return err
+}
+
+// offers splits servers into those without and those with suspicion, and leaves empty offers out.
+func (p *pass) offers(constraints maas.Constraints, ids []string) []maas.Constraints {
+	var good, bad []string
+	for _, id := range ids {
+		if p.suspected(id) {
+			bad = append(bad, id)
+		} else {
+			good = append(good, id)
+		}
+	}
+	var offers []maas.Constraints
+	for _, some := range [][]string{good, bad} {
+		if len(some) > 0 {
+			constraints.SystemIDs = some[:min(len(some), sampleSize)]
+			offers = append(offers, constraints)
+		}
+	}
+	return offers
+}
+
+func (p *pass) suspected(id string) bool {
+	return slices.ContainsFunc(p.identity.Object.Status.Suspects, func(s infrav1.SuspectServer) bool { return s.SystemID == id })
+}
+
+// avoided are the servers that are not tried again.
+func (p *pass) avoided() []string {
+	ids := make([]string, 0, len(p.machine.Status.AvoidedServers))
+	for _, server := range p.machine.Status.AvoidedServers {
+		ids = append(ids, server.SystemID)
+	}
+	return ids
+}
+
+// freeServers are those that MAAS would give out and that are worth trying, those without suspicion first.
+func (p *pass) freeServers(ctx context.Context, constraints maas.Constraints) ([]string, error) {
+	free, err := p.identity.MAAS.MachinesMatching(ctx, constraints, maas.StatusReady)
+	if err != nil {
+		return nil, err
+	}
+	avoided := p.avoided()
+	var ids []string
+	for i := range free {
+		if m := &free[i]; !m.IsDPU && !m.Locked && !slices.Contains(avoided, m.SystemID) {
+			ids = append(ids, m.SystemID)
+		}
+	}
 	rand.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
-	return ids[:min(len(ids), sampleSize)]
+	slices.SortStableFunc(ids, func(a, b string) int { return cmp.Compare(rank(p.suspected(a)), rank(p.suspected(b))) })
+	return ids, nil
+}
+
+func rank(last bool) int {
+	if last {
+		return 1
+	}
+	return 0
 }
 
 // servers returns the DPUServers of our source; nil if this wing may not read them.
@@ -124,44 +191,34 @@ func (p *pass) fits(server *infrav1.DPUServer) bool {
 	return true
 }
 
-// choosePlain offers free servers without DPUs: a DPU of a machine without ports would be guarded by nobody. A server with DPUs
-// is offered only where the fabric says that none of them is on a VPC.
-func (p *pass) choosePlain(ctx context.Context, constraints maas.Constraints, avoided []string) (maas.Constraints, error) {
-	free, err := p.identity.MAAS.MachinesMatching(ctx, constraints, maas.StatusReady)
+// plainServers are free servers without DPUs: a DPU of a machine without ports would be guarded by nobody. A server with DPUs is
+// among them only where the fabric says that none of them is on a VPC.
+func (p *pass) plainServers(ctx context.Context, constraints maas.Constraints) ([]string, error) {
+	free, err := p.freeServers(ctx, constraints)
 	if err != nil {
-		return constraints, err
+		return nil, err
 	}
-	rand.Shuffle(len(free), func(i, j int) { free[i], free[j] = free[j], free[i] })
 	var plain []string
 	checks := 0
-	for i := range free {
-		m := &free[i]
-		if m.IsDPU || m.Locked || slices.Contains(avoided, m.SystemID) {
-			continue
-		}
-		has, known := p.r.memory.dpus(p.identity.Object.UID, m.SystemID, p.r.Clock.Now())
+	for _, id := range free {
+		has, known := p.r.memory.dpus(p.identity.Object.UID, id, p.r.Clock.Now())
 		if !known {
 			if checks == deviceChecks {
 				continue
 			}
 			checks++
-			if has, err = p.lookForDPUs(ctx, m.SystemID); err != nil {
-				return constraints, err
+			if has, err = p.lookForDPUs(ctx, id); err != nil {
+				return nil, err
 			}
 		}
-		if !has || p.provenFree(ctx, m.SystemID) {
-			plain = append(plain, m.SystemID)
+		if !has || p.provenFree(ctx, id) {
+			plain = append(plain, id)
 		}
 		if len(plain) > 0 && checks > 0 {
 			break // One is enough; what is known already costs nothing.
 		}
 	}
-	if len(plain) == 0 {
-		return constraints, &maas.NoMatchError{Message: "no free machine without DPUs"}
-	}
-	constraints.SystemIDs = plain[:min(len(plain), sampleSize)]
-	constraints.Zones, constraints.Pools = nil, nil // The list was made with them.
-	return constraints, nil
+	return plain, nil
 }
 
 func (p *pass) lookForDPUs(ctx context.Context, systemID string) (bool, error) {

@@ -16,15 +16,24 @@ const devicesMaxAge = time.Hour
 // memory holds what may be lost: it spares MAAS repeated questions and orders, and no invariant rests on it.
 type memory struct {
 	mu       sync.Mutex
-	machines map[types.UID]sent
+	machines map[types.UID]memo
 	devices  map[deviceKey]deviceMemo
 }
 
-// sent are orders to MAAS whose effect may still appear, and whether MAAS was searched for the machine's server while none was
-// open.
-type sent struct {
-	powerOffUntil, releaseUntil time.Time
-	searched                    bool
+// memo is what is remembered of one machine.
+type memo struct {
+	// powerOffUntil is until when a power-off that was sent may take effect.
+	powerOffUntil time.Time
+	// notBefore is until when MAAS asked not to be told anything more.
+	notBefore time.Time
+	// searched says that MAAS was searched for the machine's server while no allocation was open.
+	searched bool
+	// allocated is the server MAAS gave out in answer to our only allocation, which makes it ours under the token without asking
+	// again until then.
+	allocated      string
+	allocatedUntil time.Time
+	// toldScarce says that people were told that no server is free.
+	toldScarce bool
 }
 
 type deviceKey struct {
@@ -38,22 +47,16 @@ type deviceMemo struct {
 }
 
 func newMemory() *memory {
-	return &memory{machines: map[types.UID]sent{}, devices: map[deviceKey]deviceMemo{}}
+	return &memory{machines: map[types.UID]memo{}, devices: map[deviceKey]deviceMemo{}}
 }
 
-func (m *memory) get(uid types.UID) (powerOffUntil, releaseUntil time.Time) {
+func (m *memory) of(uid types.UID) memo {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.machines[uid].powerOffUntil, m.machines[uid].releaseUntil
+	return m.machines[uid]
 }
 
-func (m *memory) searched(uid types.UID) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.machines[uid].searched
-}
-
-func (m *memory) update(uid types.UID, change func(*sent)) {
+func (m *memory) update(uid types.UID, change func(*memo)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	entry := m.machines[uid]

@@ -51,16 +51,21 @@ type Observation struct {
 	DeployUntil time.Time
 	// DeployDeadline is when a deployment has taken too long; zero if none was sent.
 	DeployDeadline time.Time
-	// ReleaseUntil is until when a release whose answer was lost can still appear; zero if none was lost.
-	ReleaseUntil time.Time
+	// Order is a power-off or release that was sent, and not answered as far as is known.
+	Order OrderView
+	// NotBefore is until when MAAS asked not to be told anything more about the server; zero if it did not.
+	NotBefore time.Time
 	// PowerOffUntil is until when a power-off that was sent may take effect; zero if none was sent.
 	PowerOffUntil time.Time
+	// ReleaseDeadline is when a release has taken too long; zero if none was accepted, or if it may take any time.
+	ReleaseDeadline time.Time
 	// ReleaseRecorded says that MAAS accepted a release of this server under this claim.
 	ReleaseRecorded bool
 	// ReleaseRetry says that a release that failed is due to be tried again: nobody knows of it, or it is long ago.
 	ReleaseRetry bool
 
 	Server     ServerView
+	Suspicion  SuspicionView
 	Attachment AttachmentView
 }
 
@@ -74,10 +79,33 @@ type ClaimView struct {
 	Fits bool
 }
 
+// OrderView is an order to MAAS whose effect may still appear.
+type OrderView struct {
+	Operation infrav1.MachineOrderOperation
+	// SystemID of the server it was about.
+	SystemID string
+	// Until when it can appear; zero if there is no such order.
+	Until time.Time
+}
+
+func (v OrderView) open(now time.Time) bool { return pending(v.Until, now) }
+
+// SuspicionView is what the identity's status says of the server.
+type SuspicionView struct {
+	// Recorded says that this machine is listed under it as one whose deployment failed.
+	Recorded bool
+	// Machines is how many machines are listed so.
+	Machines int
+	// Held says that the server is listed as held.
+	Held bool
+}
+
 // IdentityView is what is known of the identity.
 type IdentityView struct {
 	// Unusable says why MAAS cannot be asked; nil if it can.
 	Unusable *Problem
+	// RetryAfter is how long MAAS asked us to wait.
+	RetryAfter time.Duration
 	// Allowed says whether the namespace may make new claims.
 	Allowed maas.Answer
 	// IsolationRequired says that machines without ports are refused.
@@ -95,6 +123,8 @@ type ServerView struct {
 	// Why in words; Problem is set if Held is Unknown because MAAS could not be asked.
 	Why     string
 	Problem *Problem
+	// RetryAfter is how long MAAS asked us to wait.
+	RetryAfter time.Duration
 	// Machine as read; only its SystemID counts unless Held is Yes.
 	Machine maas.Machine
 	// Unannotated says that only the token marks the server as ours.
@@ -144,6 +174,17 @@ func (a AttachmentView) ready() bool {
 		a.Proven == infrav1.AttachmentStateAttached && a.Valid && a.Broken == nil
 }
 
+// underWay reports that the fabric is at work on what was asked for.
+func (a AttachmentView) underWay() bool {
+	switch {
+	case a.Exists != maas.Yes || a.Deleting || a.Unproven || a.Refused != nil || a.Broken != nil:
+		return false
+	case a.Asked == infrav1.AttachmentStateDetached:
+		return a.Proven != infrav1.AttachmentStateDetached
+	}
+	return a.Proven != infrav1.AttachmentStateAttached
+}
+
 // portIsolationRefused reports that the provisioning network is not vouched for and the identity does not accept that.
 func (o Observation) portIsolationRefused() bool {
 	return o.Ports && o.Identity.PortIsolationRequired && o.Attachment.PortIsolation != infrav1.PortIsolationAsserted
@@ -155,6 +196,40 @@ func (o Observation) deployedUnderClaim() bool {
 	m := o.Server.Machine
 	return o.Provisioned || !o.DeployDeadline.IsZero() || m.Status != maas.StatusAllocated || m.OSystem != "" ||
 		m.Annotations[maas.AnnotationDeployed] != ""
+}
+
+// deployFailure returns why the deployment failed that is seen on the server; empty if none has.
+func (o Observation) deployFailure() string {
+	switch o.Server.Machine.Status {
+	case maas.StatusFailedDeployment:
+		if !o.Provisioned {
+			return infrav1.DeployFailedReason
+		}
+	case maas.StatusDeploying:
+		if !o.Provisioned && !o.DeployDeadline.IsZero() && o.Now.After(o.DeployDeadline) {
+			return infrav1.DeployTimedOutReason
+		}
+	}
+	return ""
+}
+
+// failedHere reports that this machine's deployment failed on the server.
+func (o Observation) failedHere() bool {
+	return o.Avoided == infrav1.DeployFailedReason || o.Avoided == infrav1.DeployTimedOutReason
+}
+
+// switchable reports that the server is to be switched off and may be told so now. A release that may still appear would take
+// the server back on, and must not be forgotten for another order.
+func (o Observation) switchable() bool {
+	return o.powerKnown() && o.Server.Machine.PowerState != maas.PowerOff && !pending(o.PowerOffUntil, o.Now) &&
+		!(o.Order.open(o.Now) && o.Order.Operation == infrav1.MachineOrderRelease)
+}
+
+// givenBack reports that the server went back to MAAS as it should have.
+func (o Observation) givenBack() bool {
+	m := o.Server.Machine
+	wanted := !o.Deleting && o.Avoided == ""
+	return o.Server.Held == maas.No && (o.ReleaseRecorded || !wanted && m.SystemID != "" && m.Status.Free() && m.Owner == "")
 }
 
 // powerKnown reports that MAAS can switch the server and see whether it is on.

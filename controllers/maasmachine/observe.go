@@ -6,6 +6,7 @@ package maasmachine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +61,7 @@ func (p *pass) observe(ctx context.Context) (Observation, error) {
 		}
 		return o, nil
 	}
+	p.observeSuspicion(&o)
 	if o.Claim.Fits {
 		p.observeAttachment(ctx, &o)
 		if err := p.observeServer(ctx, &o); err != nil {
@@ -88,6 +90,8 @@ func (p *pass) observeHistory(o *Observation) {
 		switch avoided.Reason {
 		case infrav1.DeployFailedReason, infrav1.DeployTimedOutReason:
 			o.DeployFailures++
+		case infrav1.ServerIsDPUReason:
+			// Nobody refused it: MAAS was asked too openly.
 		default:
 			o.Refusals++
 		}
@@ -96,7 +100,8 @@ func (p *pass) observeHistory(o *Observation) {
 		o.ReleaseRecorded = true
 	}
 	o.ReleaseRetry = !o.ReleaseRecorded || o.Now.Sub(p.machine.Status.Release.AcceptedAt.Time) >= p.r.AuditInterval
-	o.PowerOffUntil, o.ReleaseUntil = p.r.memory.get(p.machine.UID)
+	known := p.r.memory.of(p.machine.UID)
+	o.PowerOffUntil, o.NotBefore = known.powerOffUntil, known.notBefore
 }
 
 // observeTimes needs the identity's deadlines; without an identity the longest ones count.
@@ -113,6 +118,32 @@ func (p *pass) observeTimes(o *Observation) {
 		o.DeployUntil = at.Add(time.Second + secondsOr(deadlines.CallSeconds, maas.DefaultTimeout) + p.r.OutcomeWindow)
 		o.DeployDeadline = at.Add(secondsOr(deadlines.DeploySeconds, defaultDeployDeadline))
 	}
+	if order := p.machine.Status.OpenOrder; order != nil {
+		o.Order = OrderView{Operation: order.Operation, SystemID: order.SystemID,
+			Until: order.SentAt.Add(time.Second + secondsOr(deadlines.CallSeconds, maas.DefaultTimeout) + p.r.OutcomeWindow)}
+	}
+	// A full overwrite takes hours, as long as the disks are large.
+	if release := p.machine.Status.Release; o.ReleaseRecorded && release.Erase != infrav1.ReleaseEraseFull {
+		o.ReleaseDeadline = release.AcceptedAt.Add(secondsOr(deadlines.ReleaseSeconds, defaultReleaseDeadline))
+	}
+}
+
+// observeSuspicion reads what the identity remembers of the server.
+func (p *pass) observeSuspicion(o *Observation) {
+	if o.SystemID == "" {
+		return
+	}
+	o.Suspicion.Held = p.listedHeld(o.SystemID)
+	for _, suspect := range p.identity.Object.Status.Suspects {
+		if suspect.SystemID == o.SystemID {
+			o.Suspicion.Machines = len(suspect.Machines)
+			o.Suspicion.Recorded = slices.Contains(suspect.Machines, client.ObjectKeyFromObject(p.machine).String())
+		}
+	}
+}
+
+func (p *pass) listedHeld(systemID string) bool {
+	return slices.ContainsFunc(p.identity.Object.Status.Held, func(s infrav1.HeldServer) bool { return s.SystemID == systemID })
 }
 
 func secondsOr(value *int32, fallback time.Duration) time.Duration {
@@ -158,7 +189,7 @@ func (p *pass) observeIdentity(ctx context.Context, o *Observation) error {
 	}
 	identity, err := p.r.Scope.Get(ctx, name)
 	if unusable, ok := scope.AsUnusable(err); ok {
-		o.Identity.Unusable = &Problem{Reason: unusable.Reason, Message: unusable.Error()}
+		o.Identity.Unusable, o.Identity.RetryAfter = &Problem{Reason: unusable.Reason, Message: unusable.Error()}, maas.RetryAfter(err)
 		o.Identity.PortIsolationRequired = object.Spec.PortIsolation != infrav1.PortIsolationRequirementNotAssertedAccepted
 		return nil
 	}
@@ -169,7 +200,7 @@ func (p *pass) observeIdentity(ctx context.Context, o *Observation) error {
 	spec := identity.Object.Spec
 	o.Identity.IsolationRequired = spec.Isolation != infrav1.IsolationOptional
 	o.Identity.PortIsolationRequired = spec.PortIsolation != infrav1.PortIsolationRequirementNotAssertedAccepted
-	o.Identity.BreakerOpen = identity.Object.Status.Breaker != nil && ptr.Deref(identity.Object.Status.Breaker.Open, false)
+	o.Identity.BreakerOpen = breakerOpen(identity.Object)
 	if !identity.Object.DeletionTimestamp.IsZero() && p.machine.Spec.Claim == nil {
 		o.Identity.Unusable = &Problem{Reason: infrav1.DeletingReason, Message: fmt.Sprintf("MaasClusterIdentity %s is being deleted", name)}
 	}

@@ -4,12 +4,11 @@
 package maasmachine
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
@@ -17,12 +16,16 @@ import (
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
 )
 
+// longWaits is how many polls old a reading may be while MAAS is at work for minutes: its events wake us before.
+const longWaits = 12
+
 // observeServer asks MAAS whether a server is held under the claim.
 func (p *pass) observeServer(ctx context.Context, o *Observation) error {
 	if o.SystemID == "" {
 		p.lookUp(ctx, o)
 		return nil
 	}
+	p.identity.Readings.Watch(o.SystemID, client.ObjectKeyFromObject(p.machine))
 	m, err := p.read(ctx, o)
 	switch {
 	case maas.IsNotFound(err):
@@ -39,6 +42,9 @@ func (p *pass) observeServer(ctx context.Context, o *Observation) error {
 	o.Server = ServerView{Held: ownership.Answer, Why: ownership.Reason, Machine: m}
 	if ownership.Unannotated {
 		p.observeUnannotated(ctx, o)
+	}
+	if order := o.Order; order.Operation == infrav1.MachineOrderRelease && order.SystemID == o.SystemID && m.Status.ReleaseUnderWay() {
+		o.Order = OrderView{} // It came through.
 	}
 	if o.Server.Held == maas.Yes && !o.Provisioned && !o.Deleting {
 		return p.observeCollision(ctx, o)
@@ -61,16 +67,41 @@ func (p *pass) read(ctx context.Context, o *Observation) (maas.Machine, error) {
 			return m, nil
 		}
 	}
-	return p.identity.Readings.Machine(ctx, o.SystemID, 0)
+	return p.identity.Readings.Machine(ctx, o.SystemID, p.maxAge(o))
+}
+
+// maxAge is how old a reading may be, by what was known last: as old as MAAS' events allow while MAAS or the fabric is at work,
+// else at most one interval.
+func (p *pass) maxAge(o *Observation) time.Duration {
+	long := longWaits * p.r.PollInterval
+	last, known := p.identity.Readings.Recent(o.SystemID, long)
+	switch {
+	case !known:
+	case last.Status == maas.StatusDeploying, last.Status.ReleaseUnderWay():
+		return long
+	case o.Order.open(o.Now), pending(o.PowerOffUntil, o.Now):
+	case o.Attachment.underWay():
+		return long
+	}
+	return 0
 }
 
 func (p *pass) unanswered(err error) ServerView {
 	unusable := scope.UnusableMAAS(p.identity.Object.Name, err)
-	return ServerView{Held: maas.Unknown, Why: unusable.Error(), Problem: &Problem{Reason: unusable.Reason, Message: unusable.Error()}}
+	return ServerView{
+		Held: maas.Unknown, Why: unusable.Error(), Problem: &Problem{Reason: unusable.Reason, Message: unusable.Error()},
+		RetryAfter: maas.RetryAfter(err),
+	}
 }
 
-// observeUnannotated judges a server that carries none of our annotations: the token alone decides.
+// observeUnannotated judges a server that carries none of our annotations: the token alone decides. MAAS need not be asked for it
+// again where it has just answered our one allocation with this server.
 func (p *pass) observeUnannotated(ctx context.Context, o *Observation) {
+	if known := p.r.memory.of(p.machine.UID); known.allocated == o.SystemID && pending(known.allocatedUntil, o.Now) {
+		o.Server.Held, o.Server.Unannotated = maas.Yes, true
+		o.Server.Why = "MAAS gave out the server under the claim's token"
+		return
+	}
 	found, err := p.identity.MAAS.MachinesByToken(ctx, p.token())
 	if err != nil {
 		o.Server = p.unanswered(err)
@@ -85,26 +116,52 @@ func (p *pass) observeUnannotated(ctx context.Context, o *Observation) {
 	o.Server = ServerView{Held: maas.Yes, Machine: ours[i], Why: "owner and token agree with the claim"}
 	o.Server.Unannotated = ours[i].ClaimedBy(p.identity.Account, p.token()).Unannotated
 	o.Server.Surplus = p.surplus(ctx, ours, o.SystemID)
+	if id := o.Order.SystemID; id != o.SystemID && !slices.ContainsFunc(found, func(m maas.Machine) bool { return m.SystemID == id }) {
+		o.Order = OrderView{} // MAAS forgets the token when it releases: the surplus server is on its way.
+	}
 }
 
 // lookUp searches MAAS for a server nobody recorded: by token, else, where an allocation or the status was lost, by annotation.
 func (p *pass) lookUp(ctx context.Context, o *Observation) {
 	settled := o.Intact && o.AllocateUntil.IsZero()
-	if settled && (o.Deleting || p.r.memory.searched(p.machine.UID)) {
+	if settled && (o.Deleting || p.r.memory.of(p.machine.UID).searched) {
 		o.Server = ServerView{Held: maas.No, Why: "no allocation is open"}
 		return
 	}
-	found, err := p.identity.MAAS.MachinesByToken(ctx, p.token())
+	ours, err := p.search(ctx, o)
 	if err != nil {
 		o.Server = p.unanswered(err)
 		return
 	}
-	ours := p.ours(found)
+	if pending(o.AllocateUntil, o.Now) {
+		// One that is held was there before the allocation that is looked for.
+		ours = slices.DeleteFunc(ours, func(m maas.Machine) bool { return m.Annotations[maas.AnnotationHold] != "" })
+	}
+	if len(ours) == 0 {
+		p.r.memory.update(p.machine.UID, func(m *memo) { m.searched = settled })
+		o.Server = ServerView{Held: maas.No, Why: "MAAS has no server under the claim's token"}
+		return
+	}
+	o.Server = ServerView{Held: maas.Yes, Machine: keep(ours), Why: "MAAS has the server under the claim's token"}
+}
+
+func (p *pass) search(ctx context.Context, o *Observation) ([]maas.Machine, error) {
+	none, err := p.identity.Readings.NoneClaimed(ctx, p.token())
+	if err != nil {
+		return nil, err
+	}
+	var ours []maas.Machine
+	if !none {
+		found, err := p.identity.MAAS.MachinesByToken(ctx, p.token())
+		if err != nil {
+			return nil, err
+		}
+		ours = p.ours(found)
+	}
 	if len(ours) == 0 && !o.AllocateUntil.IsZero() {
 		owned, err := p.identity.Readings.Owned(ctx, p.identity.Account, ownedMaxAge)
 		if err != nil {
-			o.Server = p.unanswered(err)
-			return
+			return nil, err
 		}
 		for _, m := range owned {
 			if m.ClaimedBy(p.identity.Account, p.token()).Yes() {
@@ -112,71 +169,12 @@ func (p *pass) lookUp(ctx context.Context, o *Observation) {
 			}
 		}
 	}
-	if len(ours) == 0 {
-		p.r.memory.update(p.machine.UID, func(s *sent) { s.searched = settled })
-		o.Server = ServerView{Held: maas.No, Why: "MAAS has no server under the claim's token"}
-		return
-	}
-	o.Server = ServerView{Held: maas.Yes, Machine: keep(ours), Why: "MAAS has the server under the claim's token"}
+	return slices.DeleteFunc(ours, func(m maas.Machine) bool { return p.letGo(&m) }), nil
 }
 
-// ours are those of the machines of our token that belong to the account and carry no other claim.
-func (p *pass) ours(found []maas.Machine) []maas.Machine {
-	return slices.DeleteFunc(slices.Clone(found), func(m maas.Machine) bool {
-		ownership := m.ClaimedBy(p.identity.Account, p.token())
-		return !ownership.Yes() && !ownership.Unannotated
-	})
-}
-
-// keep picks the one of several servers under one token to go on with: the furthest along, else the lowest system ID.
-func keep(ours []maas.Machine) maas.Machine {
-	along := func(m maas.Machine) int {
-		switch {
-		case m.Status == maas.StatusDeployed:
-			return 3
-		case m.Status == maas.StatusDeploying:
-			return 2
-		case m.Status != maas.StatusAllocated || len(m.Annotations) > 0:
-			return 1
-		}
-		return 0
-	}
-	return slices.MinFunc(ours, func(a, b maas.Machine) int {
-		return cmp.Or(cmp.Compare(along(b), along(a)), cmp.Compare(a.SystemID, b.SystemID))
-	})
-}
-
-// surplus are the servers besides the kept one that are neither attached, deploying nor deployed.
-func (p *pass) surplus(ctx context.Context, ours []maas.Machine, kept string) []string {
-	var ids []string
-	for i := range ours {
-		m := &ours[i]
-		if m.SystemID == kept || m.Status != maas.StatusAllocated || m.OSystem != "" || m.Locked {
-			continue
-		}
-		if p.attachmentExists(ctx, m.SystemID) == maas.No {
-			ids = append(ids, m.SystemID)
-		}
-	}
-	slices.Sort(ids)
-	return ids
-}
-
-func (p *pass) attachmentExists(ctx context.Context, systemID string) maas.Answer {
-	if len(p.machine.Spec.Ports) == 0 {
-		return maas.No
-	}
-	if p.fabric == nil {
-		return maas.Unknown
-	}
-	err := p.fabric.Live.Get(ctx, p.attachmentKey(systemID), &infrav1.DPUAttachment{})
-	switch {
-	case apierrors.IsNotFound(err):
-		return maas.No
-	case err != nil:
-		return maas.Unknown
-	}
-	return maas.Yes
+// letGo reports that the machine gave the server up for good: it stays allocated under our token, listed as held.
+func (p *pass) letGo(m *maas.Machine) bool {
+	return m.Annotations[maas.AnnotationHold] == infrav1.ServerSuspectReason && p.listedHeld(m.SystemID)
 }
 
 // observeCollision looks for another machine with a server of the same system ID of another MAAS: their provider IDs would be

@@ -5,6 +5,7 @@ package maasmachine
 
 import (
 	"fmt"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -50,6 +51,8 @@ const (
 	PaceSoon Pace = "Soon"
 	// PacePoll looks again after the poll interval: something is under way.
 	PacePoll Pace = "Poll"
+	// PaceTurn waits for a free server, and notices one within the poll interval.
+	PaceTurn Pace = "Turn"
 	// PaceScarce waits for somebody else to give something back.
 	PaceScarce Pace = "Scarce"
 	// PaceSteady looks whether all is still well.
@@ -70,8 +73,10 @@ type Step struct {
 	SystemID string
 	// Erase says that a release erases.
 	Erase bool
-	// Reason is why, for ActionAvoid and ActionHold.
+	// Reason is why, for ActionAvoid, ActionHold, and letting go of a server that stays allocated.
 	Reason string
+	// After is the shortest pause before the next look, whatever the pace: MAAS asked for it.
+	After time.Duration
 }
 
 // Saying is one condition.
@@ -84,6 +89,20 @@ type Saying struct {
 
 // decide is the whole policy. It is pure: what it needs is in the observation, what it wants in the step.
 func decide(o Observation) Step {
+	step := plan(o)
+	if ordersMAAS[step.Action] && pending(o.NotBefore, o.Now) {
+		return Step{Action: ActionWait, Pace: PacePoll, Say: step.Say, After: o.NotBefore.Sub(o.Now)}
+	}
+	return step
+}
+
+// ordersMAAS are the actions that MAAS may have asked us to put off.
+var ordersMAAS = map[Action]bool{
+	ActionAllocate: true, ActionReleaseSurplus: true, ActionAnnotate: true, ActionDeploy: true,
+	ActionPowerOff: true, ActionHold: true, ActionRelease: true,
+}
+
+func plan(o Observation) Step {
 	switch {
 	case o.Deleting:
 		return down(o)
@@ -115,16 +134,27 @@ func saysUnknown(condition, reason, message string) Saying {
 // unclear says that nobody knows whose the server is; nothing is changed.
 func unclear(o Observation) Step {
 	if o.Server.Problem != nil {
-		return wait(PacePoll, saysUnknown(infrav1.ServerClaimedCondition, o.Server.Problem.Reason, o.Server.Problem.Message))
+		return later(o.Server.RetryAfter, wait(PacePoll, saysUnknown(infrav1.ServerClaimedCondition, o.Server.Problem.Reason, o.Server.Problem.Message)))
 	}
 	return wait(PaceScarce, saysUnknown(infrav1.ServerClaimedCondition, infrav1.OwnershipUnclearReason,
 		fmt.Sprintf("server %s is not touched: %s", o.SystemID, o.Server.Why)))
 }
 
+// unusable says why MAAS cannot be asked, in a condition of which that makes the truth unknown.
+func unusable(o Observation) Step {
+	return later(o.Identity.RetryAfter, wait(PaceScarce, saysUnknown(infrav1.ServerClaimedCondition, o.Identity.Unusable.Reason, o.Identity.Unusable.Message)))
+}
+
+// later puts off the next look.
+func later(after time.Duration, step Step) Step {
+	step.After = after
+	return step
+}
+
 // steady keeps a provisioned machine and touches nothing but what is missing.
 func steady(o Observation) Step {
 	if o.Identity.Unusable != nil {
-		return wait(PaceScarce, saysUnknown(infrav1.ServerClaimedCondition, o.Identity.Unusable.Reason, o.Identity.Unusable.Message))
+		return unusable(o)
 	}
 	switch o.Server.Held {
 	case maas.Unknown:
@@ -147,7 +177,7 @@ func steady(o Observation) Step {
 		// A move leaves attachments behind; the fabric wing finds the ports attached and proves it anew.
 		return do(ActionAttach, PacePoll)
 	}
-	if o.Attachment.PowerOff && o.powerKnown() && o.Server.Machine.PowerState != maas.PowerOff && !pending(o.PowerOffUntil, o.Now) {
+	if o.Attachment.PowerOff && o.switchable() {
 		return do(ActionPowerOff, PacePoll)
 	}
 	return wait(PaceSteady)

@@ -29,7 +29,7 @@ func down(o Observation) Step {
 		return gone
 	}
 	if o.Identity.Unusable != nil {
-		return wait(PaceScarce, released(o.Identity.Unusable.Reason, o.Identity.Unusable.Message))
+		return later(o.Identity.RetryAfter, wait(PaceScarce, released(o.Identity.Unusable.Reason, o.Identity.Unusable.Message)))
 	}
 	if o.SystemID == "" {
 		switch {
@@ -43,30 +43,37 @@ func down(o Observation) Step {
 		}
 	}
 	if len(o.Server.Surplus) > 0 {
-		return Step{Action: ActionReleaseSurplus, Pace: PaceNow, SystemID: o.Server.Surplus[0]}
+		return releaseSurplus(o)
+	}
+	if reason := o.deployFailure(); reason != "" && o.Server.Held == maas.Yes && o.Avoided == "" {
+		// The deletion is no reason to forget what the server did.
+		return avoid(reason)
 	}
 	if o.Abandon {
 		return abandon(o)
 	}
-	if step, done := teardown(o); !done {
+	step, done := teardown(o)
+	if !done {
 		return step
 	}
+	gone.Reason = step.Reason
 	return gone
 }
 
 // retreat gives back a server that is to be avoided, and then forgets it, so that another is tried.
 func retreat(o Observation) Step {
 	if o.Identity.Unusable != nil {
-		return wait(PaceScarce, saysUnknown(infrav1.ServerClaimedCondition, o.Identity.Unusable.Reason, o.Identity.Unusable.Message))
+		return unusable(o)
 	}
 	step, done := teardown(o)
 	if done {
-		return do(ActionForget, PaceNow)
+		return Step{Action: ActionForget, Pace: PaceNow, Reason: step.Reason}
 	}
 	return step
 }
 
-// teardown detaches, proves, powers off and releases; done when nothing of the claim is left on the server.
+// teardown detaches, proves, powers off and releases; done when nothing of the claim is left on the server, or when the server
+// stays as it is, listed as held, for the reason of the step.
 func teardown(o Observation) (step Step, done bool) {
 	switch o.Server.Held {
 	case maas.Unknown:
@@ -81,7 +88,41 @@ func teardown(o Observation) (step Step, done bool) {
 	if step, detached := detach(o); !detached {
 		return step, false
 	}
+	if o.failedHere() {
+		switch {
+		case !o.Suspicion.Recorded:
+			return wait(PacePoll, released(infrav1.RecordingSuspicionReason,
+				fmt.Sprintf("waiting for the identity to list the failed deployment on server %s", o.SystemID))), false
+		case o.Suspicion.Machines >= suspectAfter:
+			return keepSuspect(o)
+		}
+	}
 	return release(o), false
+}
+
+// keepSuspect keeps a server on which deployments of several machines failed from the next one: powered off, allocated,
+// annotated; done when the identity lists it as held. Nothing would end the wait for a proof: the ports are proven detached.
+func keepSuspect(o Observation) (step Step, done bool) {
+	m := o.Server.Machine
+	say := released(infrav1.ServerSuspectReason, fmt.Sprintf(
+		"deployments of %d machines failed on server %s: it stays allocated and powered off until an operator has looked at it and released it with erase", o.Suspicion.Machines, o.SystemID))
+	switch {
+	case m.Status.ReleaseUnderWay():
+		return release(o), false // An operator was faster.
+	case m.Locked:
+		return locked(o), false
+	case o.powerKnown() && m.PowerState != maas.PowerOff && o.switchable():
+		return do(ActionPowerOff, PacePoll, say), false
+	case o.powerKnown() && m.PowerState != maas.PowerOff:
+		return wait(PacePoll, say), false
+	case m.Annotations[maas.AnnotationHold] != infrav1.ServerSuspectReason:
+		return Step{Action: ActionHold, Pace: PaceNow, Reason: infrav1.ServerSuspectReason, Say: []Saying{say}}, false
+	case o.Attachment.Exists == maas.Yes && !o.Attachment.Deleting:
+		return do(ActionDeleteAttachment, PacePoll, say), false
+	case o.Attachment.Exists == maas.Yes, !o.Suspicion.Held:
+		return wait(PacePoll, say), false
+	}
+	return Step{Reason: infrav1.ServerSuspectReason}, true
 }
 
 // detach asks for detachment and reports whether it is proven. An attachment that is gone was let go by the fabric wing, which
@@ -117,13 +158,14 @@ func release(o Observation) Step {
 	switch {
 	case m.Status.ReleaseUnderWay() && !o.ReleaseRecorded:
 		return do(ActionRecordRelease, PacePoll, erasing)
-	case m.Status.ReleaseUnderWay():
+	case m.Status.ReleaseUnderWay() && (o.ReleaseDeadline.IsZero() || pending(o.ReleaseDeadline, o.Now)):
 		return wait(PacePoll, erasing)
+	case m.Status.ReleaseUnderWay():
+		return wait(PacePoll, overdue(o))
 	case m.Locked:
-		return wait(PaceScarce, released(infrav1.ServerLockedReason, fmt.Sprintf("server %s is locked in MAAS: unlock it", o.SystemID)))
-	case pending(o.ReleaseUntil, o.Now):
-		return wait(PacePoll, released(infrav1.ReleaseOutcomeUnknownReason,
-			"the answer to a power-off or release was lost: the server is not released before that can no longer take effect"))
+		return locked(o)
+	case o.Order.open(o.Now):
+		return wait(PacePoll, orderOpen())
 	case m.Status == maas.StatusFailedDiskErasing && !o.ReleaseRetry:
 		return hold(o, infrav1.EraseFailedReason, "MAAS failed to erase the disks")
 	case m.Status == maas.StatusFailedReleasing && !o.ReleaseRetry:
@@ -146,6 +188,23 @@ func release(o Observation) Step {
 	return Step{Action: ActionRelease, Pace: PacePoll, Erase: true, Say: []Saying{erasing}}
 }
 
+// overdue says that a release takes longer than the operator allowed for. Nothing else is done: an erasure that is cut off leaves
+// the disks as they are.
+func overdue(o Observation) Saying {
+	return released(infrav1.ReleasingReason, fmt.Sprintf(
+		"MAAS still releases server %s, longer than the identity's deadlines.releaseSeconds: an operator should look at the server's events in MAAS", o.SystemID))
+}
+
+func locked(o Observation) Step {
+	return wait(PaceScarce, released(infrav1.ServerLockedReason, fmt.Sprintf("server %s is locked in MAAS: unlock it", o.SystemID)))
+}
+
+// orderOpen says that a server is not touched as long as an order that nobody answered can hit it, or whoever claims it next.
+func orderOpen() Saying {
+	return released(infrav1.ReleaseOutcomeUnknownReason,
+		"the answer to a power-off or release was lost: the server is not released before that can no longer take effect")
+}
+
 // powerOff reports whether the server is seen off. Where MAAS cannot switch the power it cannot see it either, and the proof
 // of detachment has to do.
 func powerOff(o Observation) (Step, bool) {
@@ -153,7 +212,7 @@ func powerOff(o Observation) (Step, bool) {
 		return Step{}, true
 	}
 	say := released(infrav1.PoweringOffReason, fmt.Sprintf("waiting for MAAS to see server %s off", o.SystemID))
-	if pending(o.PowerOffUntil, o.Now) {
+	if !o.switchable() {
 		return wait(PacePoll, say), false
 	}
 	return do(ActionPowerOff, PacePoll, say), false
@@ -163,7 +222,7 @@ func powerOff(o Observation) (Step, bool) {
 func hold(o Observation, reason, message string) Step {
 	held := released(infrav1.HeldReason, fmt.Sprintf("server %s is held: %s; it is released with erase once that is proven", o.SystemID, message))
 	m := o.Server.Machine
-	if o.powerKnown() && m.PowerState != maas.PowerOff && !pending(o.PowerOffUntil, o.Now) {
+	if o.switchable() {
 		return do(ActionPowerOff, PacePoll, held)
 	}
 	if m.Annotations[maas.AnnotationHold] != reason {
@@ -191,7 +250,9 @@ func abandon(o Observation) Step {
 		return gone
 	case o.Server.Unannotated:
 		return do(ActionAnnotate, PaceNow, said)
-	case o.powerKnown() && m.PowerState != maas.PowerOff && !pending(o.PowerOffUntil, o.Now):
+	case o.Order.open(o.Now) && o.Order.Operation == infrav1.MachineOrderRelease:
+		return wait(PacePoll, orderOpen())
+	case o.switchable():
 		return do(ActionPowerOff, PacePoll, said)
 	case m.Annotations[maas.AnnotationHold] == "":
 		return Step{Action: ActionHold, Pace: PaceNow, Reason: infrav1.AbandonedReason, Say: []Saying{said}}

@@ -61,6 +61,30 @@ func detached(status maas.Status) Observation {
 
 func with(o Observation, change func(*Observation)) Observation { change(&o); return o }
 
+func off(o Observation) Observation { o.Server.Machine.PowerState = maas.PowerOff; return o }
+
+func ordered(o Observation, operation infrav1.MachineOrderOperation, left time.Duration) Observation {
+	o.Order = OrderView{Operation: operation, SystemID: o.SystemID, Until: o.Now.Add(left)}
+	return o
+}
+
+var (
+	listedTwice = SuspicionView{Recorded: true, Machines: 2}
+	listedHeld  = SuspicionView{Recorded: true, Machines: 2, Held: true}
+)
+
+func failed(o Observation, listed SuspicionView) Observation {
+	o.Avoided, o.Suspicion = infrav1.DeployFailedReason, listed
+	return o
+}
+
+func marked(o Observation) Observation {
+	o.Server.Machine.Annotations = map[string]string{maas.AnnotationHold: infrav1.ServerSuspectReason}
+	return o
+}
+
+func unattached(o Observation) Observation { o.Attachment = AttachmentView{Exists: maas.No}; return o }
+
 func TestDecide(t *testing.T) {
 	unusable := &Problem{Reason: infrav1.SecretNotFoundReason, Message: "no Secret"}
 	unreachable := &Problem{Reason: infrav1.MaasUnreachableReason, Message: "no answer"}
@@ -90,9 +114,13 @@ func TestDecide(t *testing.T) {
 		{"found though not allowed", with(held(maas.StatusAllocated), func(o *Observation) { o.SystemID, o.Identity.Allowed = "", maas.No }), ActionRecordServer, ""},
 		{"two deployments failed", with(fresh(), func(o *Observation) { o.DeployFailures = 2 }), ActionWait, infrav1.DeployFailedReason},
 		{"five servers refused", with(fresh(), func(o *Observation) { o.Refusals = 5 }), ActionWait, infrav1.AttachmentRefusedReason},
+		{"two deployments failed, identity unusable", with(fresh(), func(o *Observation) { o.DeployFailures, o.Identity.Unusable = 2, unusable }), ActionWait, infrav1.DeployFailedReason},
+		{"two deployments failed, MAAS silent", with(fresh(), func(o *Observation) { o.DeployFailures, o.Server = 2, ServerView{Problem: unreachable} }), ActionWait, infrav1.DeployFailedReason},
 		{"breaker open", with(fresh(), func(o *Observation) { o.Identity.BreakerOpen = true }), ActionWait, infrav1.CircuitBreakerOpenReason},
 
 		{"surplus", with(held(maas.StatusAllocated), func(o *Observation) { o.Server.Surplus = []string{"other"} }), ActionReleaseSurplus, ""},
+		{"a DPU", with(held(maas.StatusAllocated), func(o *Observation) { o.Server.Machine.IsDPU, o.Server.Unannotated = true, true }), ActionAvoid, ""},
+		{"a DPU, avoided", with(held(maas.StatusAllocated), func(o *Observation) { o.Server.Machine.IsDPU, o.Avoided = true, infrav1.ServerIsDPUReason }), ActionRelease, infrav1.ReleasingReason},
 		{"collision", with(held(maas.StatusAllocated), func(o *Observation) { o.Server.Collision = "a/b" }), ActionAvoid, ""},
 		{"not annotated", with(held(maas.StatusAllocated), func(o *Observation) { o.Server.Unannotated = true }), ActionAnnotate, ""},
 		{"lost on the way up", with(held(maas.StatusAllocated), func(o *Observation) { o.Server.Held = maas.No }), ActionAvoid, ""},
@@ -153,9 +181,18 @@ func TestDecide(t *testing.T) {
 		{"detached, power by hand", with(detached(maas.StatusDeployed), func(o *Observation) { o.Server.Machine.PowerType = "manual" }), ActionRelease, infrav1.ReleasingReason},
 		{"never deployed", detached(maas.StatusAllocated), ActionRelease, infrav1.ReleasingReason},
 		{"deployment lost", with(detached(maas.StatusAllocated), func(o *Observation) { o.DeployDeadline, o.DeployUntil = now, now.Add(time.Second) }), ActionWait, infrav1.DeployOutcomeUnknownReason},
-		{"release lost", with(detached(maas.StatusDeployed), func(o *Observation) { o.ReleaseUntil = now.Add(time.Second) }), ActionWait, infrav1.ReleaseOutcomeUnknownReason},
+		{"order lost", ordered(detached(maas.StatusDeployed), infrav1.MachineOrderRelease, time.Second), ActionWait, infrav1.ReleaseOutcomeUnknownReason},
+		{"order lost for ever", off(ordered(detached(maas.StatusDeployed), infrav1.MachineOrderRelease, -time.Second)), ActionRelease, infrav1.ReleasingReason},
+		{"power-off lost, seen off", off(ordered(detached(maas.StatusDeployed), infrav1.MachineOrderPowerOff, time.Second)), ActionWait, infrav1.ReleaseOutcomeUnknownReason},
+		{"release lost, seen under way", with(ordered(detached(maas.StatusReleasing), infrav1.MachineOrderRelease, time.Second), func(o *Observation) { o.ReleaseRecorded = true }), ActionWait, infrav1.ReleasingReason},
+		{"release lost, seen done", with(ordered(detached(maas.StatusReady), infrav1.MachineOrderRelease, time.Second), func(o *Observation) { o.Server.Held, o.Attachment = maas.No, AttachmentView{Exists: maas.No} }), ActionDropFinalizer, ""},
+		{"release lost, proof lost", with(ordered(detached(maas.StatusDeployed), infrav1.MachineOrderRelease, time.Second), func(o *Observation) { o.Attachment.Proven, o.Attachment.Unproven = "", true }), ActionHold, infrav1.HeldReason},
+		{"surplus, order open", ordered(with(held(maas.StatusAllocated), func(o *Observation) { o.Server.Surplus = []string{"other"} }), infrav1.MachineOrderRelease, time.Second), ActionWait, infrav1.ReleaseOutcomeUnknownReason},
+		{"deploy, release lost", ordered(attached(maas.StatusAllocated), infrav1.MachineOrderRelease, time.Second), ActionWait, infrav1.ReleaseOutcomeUnknownReason},
+		{"put off", with(attached(maas.StatusAllocated), func(o *Observation) { o.NotBefore = now.Add(time.Second) }), ActionWait, infrav1.DeployingReason},
 		{"release not recorded", detached(maas.StatusReleasing), ActionRecordRelease, infrav1.ReleasingReason},
 		{"releasing", with(detached(maas.StatusReleasing), func(o *Observation) { o.ReleaseRecorded = true }), ActionWait, infrav1.ReleasingReason},
+		{"releasing for too long", with(detached(maas.StatusReleasing), func(o *Observation) { o.ReleaseRecorded, o.ReleaseDeadline = true, now.Add(-time.Second) }), ActionWait, infrav1.ReleasingReason},
 		{"erasing", with(detached(maas.StatusDiskErasing), func(o *Observation) { o.ReleaseRecorded = true }), ActionWait, infrav1.ReleasingReason},
 		{"erase failed", with(detached(maas.StatusFailedDiskErasing), func(o *Observation) { o.Server.Machine.PowerState = maas.PowerOff }), ActionHold, infrav1.HeldReason},
 		{"erase failed long ago", with(detached(maas.StatusFailedDiskErasing), func(o *Observation) { o.ReleaseRetry, o.Server.Machine.PowerState = true, maas.PowerOff }), ActionRelease, infrav1.ReleasingReason},
@@ -179,6 +216,26 @@ func TestDecide(t *testing.T) {
 			o.Abandon, o.Server.Machine.PowerState, o.Attachment.Proven = true, maas.PowerOff, ""
 			o.Server.Machine.Annotations = map[string]string{maas.AnnotationHold: infrav1.DetachUnprovenReason}
 		}), ActionDropFinalizer, infrav1.AbandonedReason},
+
+		{"failed, being deleted", deleting(attached(maas.StatusFailedDeployment)), ActionAvoid, ""},
+		{"too long, being deleted", deleting(with(attached(maas.StatusDeploying), func(o *Observation) { o.DeployDeadline = now.Add(-time.Second) })), ActionAvoid, ""},
+		{"deploying, being deleted", deleting(attached(maas.StatusDeploying)), ActionDetach, infrav1.DetachingReason},
+		{"failed, recorded, being deleted", deleting(failed(attached(maas.StatusFailedDeployment), SuspicionView{})), ActionDetach, infrav1.DetachingReason},
+		{"failed, not listed", failed(detached(maas.StatusFailedDeployment), SuspicionView{}), ActionWait, infrav1.RecordingSuspicionReason},
+		{"failed, others listed", failed(detached(maas.StatusFailedDeployment), SuspicionView{Machines: 3}), ActionWait, infrav1.RecordingSuspicionReason},
+		{"failed, listed, on", failed(detached(maas.StatusFailedDeployment), SuspicionView{Recorded: true, Machines: 1}), ActionPowerOff, infrav1.PoweringOffReason},
+		{"failed, listed, off", failed(off(detached(maas.StatusFailedDeployment)), SuspicionView{Recorded: true, Machines: 1}), ActionRelease, infrav1.ReleasingReason},
+		{"suspect, attached", failed(attached(maas.StatusFailedDeployment), listedTwice), ActionDetach, infrav1.DetachingReason},
+		{"suspect, on", failed(detached(maas.StatusFailedDeployment), listedTwice), ActionPowerOff, infrav1.ServerSuspectReason},
+		{"suspect, going off", with(failed(detached(maas.StatusFailedDeployment), listedTwice), func(o *Observation) { o.PowerOffUntil = now.Add(time.Second) }), ActionWait, infrav1.ServerSuspectReason},
+		{"suspect, off", failed(off(detached(maas.StatusFailedDeployment)), listedTwice), ActionHold, infrav1.ServerSuspectReason},
+		{"suspect, held, attachment left", marked(failed(off(detached(maas.StatusFailedDeployment)), listedTwice)), ActionDeleteAttachment, infrav1.ServerSuspectReason},
+		{"suspect, held, attachment going", with(marked(failed(off(detached(maas.StatusFailedDeployment)), listedTwice)), func(o *Observation) { o.Attachment.Deleting = true }), ActionWait, infrav1.ServerSuspectReason},
+		{"suspect, held, not listed as held", unattached(marked(failed(off(detached(maas.StatusFailedDeployment)), listedTwice))), ActionWait, infrav1.ServerSuspectReason},
+		{"suspect, listed as held, being deleted", unattached(marked(failed(off(detached(maas.StatusFailedDeployment)), listedHeld))), ActionDropFinalizer, ""},
+		{"suspect, listed as held, living", with(unattached(marked(failed(off(detached(maas.StatusFailedDeployment)), listedHeld))), func(o *Observation) { o.Deleting = false }), ActionForget, ""},
+		{"suspect, locked", with(failed(detached(maas.StatusFailedDeployment), listedTwice), func(o *Observation) { o.Server.Machine.Locked = true }), ActionWait, infrav1.ServerLockedReason},
+		{"suspect, released by an operator", with(failed(detached(maas.StatusDiskErasing), listedTwice), func(o *Observation) { o.ReleaseRecorded = true }), ActionWait, infrav1.ReleasingReason},
 
 		{"avoided, attached", with(attached(maas.StatusAllocated), func(o *Observation) { o.Avoided = infrav1.ForeignVPCReason }), ActionDetach, infrav1.DetachingReason},
 		{"avoided, given back", with(attached(maas.StatusReady), func(o *Observation) {
@@ -208,7 +265,7 @@ func TestReleaseErases(t *testing.T) {
 		"deployed":         with(detached(maas.StatusDeployed), func(o *Observation) { o.Server.Machine.PowerState = maas.PowerOff }),
 		"aborted":          with(detached(maas.StatusAllocated), func(o *Observation) { o.Server.Machine.OSystem = "ubuntu" }),
 		"deployment lost":  with(detached(maas.StatusAllocated), func(o *Observation) { o.DeployDeadline = now }),
-		"failed to deploy": with(detached(maas.StatusFailedDeployment), func(o *Observation) { o.Server.Machine.PowerState = maas.PowerOff }),
+		"failed to deploy": failed(off(detached(maas.StatusFailedDeployment)), SuspicionView{Recorded: true, Machines: 1}),
 	} {
 		if step := decide(o); step.Action != ActionRelease || !step.Erase {
 			t.Errorf("%s: %+v", name, step)
@@ -216,14 +273,18 @@ func TestReleaseErases(t *testing.T) {
 	}
 }
 
-// TestInvariants holds the decision against the invariants, over every combination of answers.
+// TestInvariants holds the decision against the invariants, over every combination of answers. A step that nobody carries out
+// would be a silent wait.
 func TestInvariants(t *testing.T) {
-	checked := 0
+	checked, known := 0, (&pass{}).actions()
 	for o := range everything {
 		checked++
 		step := decide(o)
 		if broken := breaks(o, step); broken != "" {
 			t.Fatalf("%s: %+v\nof %+v", broken, step, o)
+		}
+		if _, ok := known[step.Action]; !ok && step.Action != ActionWait {
+			t.Fatalf("nobody carries out %s", step.Action)
 		}
 	}
 	t.Logf("%d observations", checked)
@@ -234,6 +295,9 @@ func breaks(o Observation, step Step) string {
 	ours := o.Identity.Unusable == nil && o.Server.Held == maas.Yes && o.Claim.Fits
 	a := o.Attachment
 	detached := a.Exists == maas.No || a.Exists == maas.Yes && a.Asked == infrav1.AttachmentStateDetached && a.Proven == infrav1.AttachmentStateDetached
+	// A suspect server stays as it is: off, marked, detached, listed.
+	m := o.Server.Machine
+	left := ours && o.failedHere() && o.Suspicion == listedHeld && a.Exists == maas.No && m.PowerState == maas.PowerOff && m.Annotations[maas.AnnotationHold] != ""
 	switch step.Action {
 	case ActionDeploy:
 		if !ours || o.Server.Unannotated || o.Deleting || o.Avoided != "" || o.Server.Machine.Status != maas.StatusAllocated || o.Ports && !a.ready() {
@@ -246,12 +310,21 @@ func breaks(o Observation, step Step) string {
 		if !step.Erase && o.deployedUnderClaim() {
 			return "I4: releases without erase"
 		}
+		if o.Order.open(o.Now) {
+			return "I2: releases while an earlier order may still come"
+		}
+		if o.failedHere() && (!o.Suspicion.Recorded || o.Suspicion.Machines > 1) {
+			return "gives a bad server back to the next machine"
+		}
 	case ActionPowerOff, ActionHold, ActionAnnotate:
 		if !ours {
 			return "I5: touches what is not ours"
 		}
 		if step.Action == ActionPowerOff && !o.Deleting && (o.Avoided == "" || o.Provisioned) && !a.PowerOff {
 			return "I5: powers off a wanted machine"
+		}
+		if step.Action == ActionPowerOff && o.Order.open(o.Now) && o.Order.Operation == infrav1.MachineOrderRelease {
+			return "A: forgets an open release"
 		}
 	case ActionAllocate:
 		if o.Server.Held != maas.No || o.SystemID != "" || pending(o.AllocateUntil, o.Now) || o.Deleting || o.Identity.Allowed != maas.Yes || !o.Claim.Fits || o.Identity.Unusable != nil {
@@ -262,16 +335,16 @@ func breaks(o Observation, step Step) string {
 			return "I7: promises without Deployed and proof"
 		}
 	case ActionAvoid, ActionForget:
-		if o.Provisioned || o.Deleting {
+		if o.Provisioned || o.Deleting && (step.Action == ActionForget || o.deployFailure() == "") {
 			return "I7: gives up a provisioned machine"
 		}
-		if step.Action == ActionForget && (o.Server.Held != maas.No || a.Exists != maas.No) {
+		if step.Action == ActionForget && (o.Server.Held != maas.No && !left || a.Exists != maas.No) {
 			return "I1: forgets a server it may hold"
 		}
 	case ActionDropFinalizer:
 		empty := !o.Claim.Fits || o.Intact && o.SystemID == "" && o.AllocateUntil.IsZero()
 		given := o.Server.Held == maas.No && a.Exists == maas.No && !(o.SystemID == "" && pending(o.AllocateUntil, o.Now))
-		if !o.Deleting || !empty && !given && !o.Abandon {
+		if !o.Deleting || !empty && !given && !o.Abandon && !left {
 			return "I1: lets go of a server it may hold"
 		}
 	case ActionWait:
@@ -290,8 +363,11 @@ func everything(yield func(Observation) bool) {
 		statuses = append(statuses, s)
 	}
 	attachments := everyAttachment()
-	for flags := range 1 << 10 {
+	for flags := range 1 << 12 {
 		bit := func(n int) bool { return flags>>n&1 == 1 }
+		if bit(10) && !bit(8) || bit(11) && !bit(0) && !bit(8) {
+			continue // Suspicion and open orders matter on the way back only.
+		}
 		for _, heldAnswer := range answers {
 			for _, status := range statuses {
 				for _, a := range attachments {
@@ -313,6 +389,13 @@ func everything(yield func(Observation) bool) {
 						o.AllocateUntil = now.Add(time.Minute)
 						o.DeployUntil = now.Add(time.Minute)
 						o.Server.Machine.PowerState = maas.PowerOff
+					}
+					if bit(10) {
+						o.Suspicion = listedHeld
+						o = marked(o)
+					}
+					if bit(11) {
+						o = ordered(o, infrav1.MachineOrderRelease, time.Second)
 					}
 					if !o.Ports {
 						o.Attachment = AttachmentView{Exists: maas.No}
@@ -339,18 +422,4 @@ func everyAttachment() []AttachmentView {
 		}
 	}
 	return views
-}
-
-// TestEveryActionIsCarriedOut: a step that nobody carries out would be a silent wait.
-func TestEveryActionIsCarriedOut(t *testing.T) {
-	known := (&pass{}).actions()
-	seen := map[Action]bool{}
-	for o := range everything {
-		seen[decide(o).Action] = true
-	}
-	for action := range seen {
-		if _, ok := known[action]; !ok && action != ActionWait {
-			t.Errorf("nobody carries out %s", action)
-		}
-	}
 }

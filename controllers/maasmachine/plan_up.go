@@ -13,6 +13,8 @@ import (
 const (
 	// maxDeployFailures is how many servers may fail to deploy before the machine is given up.
 	maxDeployFailures = 2
+	// suspectAfter is how many machines' deployments must have failed on a server before it is held.
+	suspectAfter = 2
 	// maxRefusals is how many servers may be refused or lost before people have to look.
 	maxRefusals = 5
 )
@@ -30,7 +32,7 @@ func up(o Observation) Step {
 		return claim(o)
 	}
 	if o.Identity.Unusable != nil {
-		return wait(PaceScarce, saysUnknown(infrav1.ServerClaimedCondition, o.Identity.Unusable.Reason, o.Identity.Unusable.Message))
+		return unusable(o)
 	}
 	switch o.Server.Held {
 	case maas.Unknown:
@@ -40,9 +42,11 @@ func up(o Observation) Step {
 	}
 	switch {
 	case len(o.Server.Surplus) > 0:
-		return Step{Action: ActionReleaseSurplus, Pace: PaceNow, SystemID: o.Server.Surplus[0]}
+		return releaseSurplus(o)
 	case o.Server.Collision != "":
 		return avoid(infrav1.SystemIDCollisionReason)
+	case o.Server.Machine.IsDPU && !o.deployedUnderClaim():
+		return avoid(infrav1.ServerIsDPUReason)
 	case o.Server.Unannotated:
 		return do(ActionAnnotate, PaceNow)
 	}
@@ -51,6 +55,14 @@ func up(o Observation) Step {
 
 func avoid(reason string) Step { return Step{Action: ActionAvoid, Pace: PaceNow, Reason: reason} }
 
+// releaseSurplus gives a further server under the token back, one at a time.
+func releaseSurplus(o Observation) Step {
+	if o.Order.open(o.Now) {
+		return wait(PacePoll, orderOpen())
+	}
+	return Step{Action: ActionReleaseSurplus, Pace: PaceNow, SystemID: o.Server.Surplus[0]}
+}
+
 // claim looks for a server of ours and asks for one if there is none.
 func claim(o Observation) Step {
 	says := func(reason, message string) Saying { return saysNo(infrav1.ServerClaimedCondition, reason, message) }
@@ -58,13 +70,16 @@ func claim(o Observation) Step {
 	if o.Claim.Present && o.Identity.Unusable == nil && o.Server.Held == maas.Yes {
 		return Step{Action: ActionRecordServer, Pace: PaceNow, SystemID: o.Server.Machine.SystemID}
 	}
+	if step, over := giveUp(o); over {
+		return step
+	}
 	switch {
 	case !o.ClusterReady:
 		return wait(PaceNever, says(infrav1.WaitingForClusterInfrastructureReason, "the cluster's infrastructure is not provisioned yet"))
 	case !o.BootstrapData:
 		return wait(PaceNever, says(infrav1.WaitingForBootstrapDataReason, "the bootstrap provider has not written its data yet"))
 	case o.Identity.Unusable != nil:
-		return wait(PaceScarce, says(o.Identity.Unusable.Reason, o.Identity.Unusable.Message))
+		return later(o.Identity.RetryAfter, wait(PaceScarce, says(o.Identity.Unusable.Reason, o.Identity.Unusable.Message)))
 	case o.Identity.Allowed == maas.Unknown:
 		return wait(PaceScarce, says(infrav1.IdentityNotReadyReason, "nobody knows whether the identity admits the namespace"))
 	case o.Identity.Allowed == maas.No:
@@ -80,33 +95,41 @@ func claim(o Observation) Step {
 	case pending(o.AllocateUntil, o.Now):
 		return wait(PacePoll, says(infrav1.AllocateOutcomeUnknownReason,
 			"the answer to an allocation was lost: MAAS is searched for the server until it can no longer appear"))
-	case o.DeployFailures >= maxDeployFailures:
-		return wait(PaceNever, says(infrav1.DeployFailedReason, fmt.Sprintf("deployment failed on %d servers: replace the machine", o.DeployFailures)),
-			saysNo(infrav1.DeployedCondition, infrav1.DeployFailedReason, fmt.Sprintf("deployment failed on %d servers", o.DeployFailures)))
-	case o.Refusals >= maxRefusals:
-		return wait(PaceNever, says(infrav1.AttachmentRefusedReason, fmt.Sprintf(
-			"%d servers were refused or lost, no more are tried: see status.avoidedServers, then replace the machine", o.Refusals)))
 	case o.Identity.BreakerOpen:
 		return wait(PaceRare, says(infrav1.CircuitBreakerOpenReason, "too many servers of the identity broke lately: it takes no new claims until an operator has looked"))
 	}
 	return do(ActionAllocate, PaceNow, says(infrav1.ClaimingReason, "asking MAAS for a server"))
 }
 
+// giveUp reports whether no more servers are tried. Nothing is waited for then: somebody has to replace the machine.
+func giveUp(o Observation) (Step, bool) {
+	says := func(reason, message string) Saying { return saysNo(infrav1.ServerClaimedCondition, reason, message) }
+	switch {
+	case pending(o.AllocateUntil, o.Now):
+		return Step{}, false
+	case o.DeployFailures >= maxDeployFailures:
+		return wait(PaceNever, says(infrav1.DeployFailedReason, fmt.Sprintf("deployment failed on %d servers: replace the machine", o.DeployFailures)),
+			saysNo(infrav1.DeployedCondition, infrav1.DeployFailedReason, fmt.Sprintf("deployment failed on %d servers", o.DeployFailures))), true
+	case o.Refusals >= maxRefusals:
+		return wait(PaceNever, says(infrav1.AttachmentRefusedReason, fmt.Sprintf(
+			"%d servers were refused or lost, no more are tried: see status.avoidedServers, then replace the machine", o.Refusals))), true
+	}
+	return Step{}, false
+}
+
 // install deploys a server that is held and marked, once its ports are proven attached.
 func install(o Observation) Step {
 	m := o.Server.Machine
+	if reason := o.deployFailure(); reason != "" {
+		return avoid(reason)
+	}
 	switch m.Status {
 	case maas.StatusAllocated:
 		return prepare(o)
 	case maas.StatusDeploying:
-		if !o.DeployDeadline.IsZero() && o.Now.After(o.DeployDeadline) {
-			return avoid(infrav1.DeployTimedOutReason)
-		}
 		return wait(PacePoll, saysNo(infrav1.DeployedCondition, infrav1.DeployingReason, fmt.Sprintf("MAAS deploys server %s", o.SystemID)))
 	case maas.StatusDeployed:
 		return finish(o)
-	case maas.StatusFailedDeployment:
-		return avoid(infrav1.DeployFailedReason)
 	case maas.StatusBroken:
 		return avoid(infrav1.ServerBrokenReason)
 	case maas.StatusReleasing, maas.StatusDiskErasing, maas.StatusFailedReleasing, maas.StatusFailedDiskErasing:
@@ -128,6 +151,8 @@ func prepare(o Observation) Step {
 	switch {
 	case !o.BootstrapData:
 		return wait(PaceNever, no(infrav1.WaitingForBootstrapDataReason, "the bootstrap provider has not written its data yet"))
+	case o.Order.open(o.Now) && o.Order.SystemID == o.SystemID:
+		return wait(PacePoll, no(infrav1.ReleaseOutcomeUnknownReason, "the answer to a release was lost: the server is not deployed before that can no longer take effect"))
 	case o.Server.Machine.Locked:
 		return wait(PaceScarce, no(infrav1.ServerLockedReason, fmt.Sprintf("server %s is locked in MAAS: unlock it", o.SystemID)))
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -47,8 +48,10 @@ type pass struct {
 	attachment *infrav1.DPUAttachment
 
 	patcher *patch.Helper
-	o       Observation
-	gone    bool
+	// stored is the machine as the API server has it, as far as this pass knows.
+	stored *infrav1.MaasMachine
+	o      Observation
+	gone   bool
 }
 
 func (p *pass) token() string { return p.machine.Spec.Claim.Token }
@@ -58,7 +61,7 @@ func (p *pass) renewPatcher() error {
 	if err != nil {
 		return fmt.Errorf("prepare the patch of MaasMachine: %w", err)
 	}
-	p.patcher = patcher
+	p.patcher, p.stored = patcher, p.machine.DeepCopy()
 	return nil
 }
 
@@ -142,7 +145,11 @@ func (p *pass) run(ctx context.Context) (ctrl.Result, error) {
 		return ctrl.Result{}, err
 	}
 	p.o = observation
+	before := slices.Clone(p.machine.Status.Conditions)
 	step := decide(observation)
+	if p.identity != nil && step.Action != ActionAllocate {
+		p.identity.Allocations.Leave(client.ObjectKeyFromObject(p.machine))
+	}
 	p.log.V(4).Info("Decided", "action", step.Action, "pace", step.Pace, "systemID", observation.SystemID)
 	step, err = p.act(ctx, step)
 	if p.gone {
@@ -156,7 +163,8 @@ func (p *pass) run(ctx context.Context) (ctrl.Result, error) {
 	if err := p.patcher.Patch(ctx, p.machine, patch.WithOwnedConditions{Conditions: ownedConditions}); client.IgnoreNotFound(err) != nil {
 		return ctrl.Result{}, err
 	}
-	return ctrl.Result{RequeueAfter: p.after(step.Pace, known)}, nil
+	p.tell(before)
+	return ctrl.Result{RequeueAfter: max(p.after(step.Pace, known), step.After)}, nil
 }
 
 func onlyConflicts(err error) bool {
@@ -185,6 +193,8 @@ func (p *pass) after(pace Pace, addressKnown bool) time.Duration {
 		return jitter(200*time.Millisecond, 1)
 	case PacePoll:
 		return jitter(poll, 0.1)
+	case PaceTurn:
+		return jitter(poll/2, 1)
 	case PaceScarce:
 		return jitter(poll, 1)
 	case PaceSteady:

@@ -15,8 +15,11 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/cluster-api/controllers/clustercache"
 	"sigs.k8s.io/cluster-api/util"
@@ -29,6 +32,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
@@ -46,6 +50,8 @@ const (
 	unknownGraces = 15
 	// defaultDeployDeadline counts where the identity says nothing.
 	defaultDeployDeadline = time.Hour
+	// defaultReleaseDeadline likewise.
+	defaultReleaseDeadline = time.Hour
 	// ownedMaxAge is how old the list of the account's machines may be in the search for a lost one.
 	ownedMaxAge = 20 * time.Second
 )
@@ -137,7 +143,11 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, opt
 			builder.WithPredicates(predicates.ClusterPausedTransitionsOrInfrastructureProvisioned(mgr.GetScheme(), log))).
 		Watches(&infrav1.DPUAttachment{}, handler.EnqueueRequestsFromMapFunc(machineOfAttachment)).
 		Watches(&infrav1.MaasClusterIdentity{}, handler.EnqueueRequestsFromMapFunc(r.machinesOfIdentity),
-			builder.WithPredicates(identityChanged()))
+			builder.WithPredicates(identityChanged())).
+		Watches(&infrav1.MaasClusterIdentity{}, handler.Funcs{UpdateFunc: r.serversListed})
+	if wakes := r.Scope.Wakes(); wakes != nil {
+		build = build.WatchesRawSource(source.Channel(wakes, &handler.EnqueueRequestForObject{}))
+	}
 	if r.ClusterCache != nil {
 		build = build.WatchesRawSource(r.ClusterCache.GetClusterSource("maasmachine", ofCluster))
 	}
@@ -190,8 +200,53 @@ func identityChanged() predicate.Predicate {
 		UpdateFunc: func(e event.UpdateEvent) bool {
 			before, ok1 := e.ObjectOld.(*infrav1.MaasClusterIdentity)
 			after, ok2 := e.ObjectNew.(*infrav1.MaasClusterIdentity)
-			return ok1 && ok2 && (before.Generation != after.Generation ||
+			return ok1 && ok2 && (before.Generation != after.Generation || breakerOpen(before) != breakerOpen(after) ||
 				conditions.IsTrue(before, infrav1.ReadyCondition) != conditions.IsTrue(after, infrav1.ReadyCondition))
 		},
 	}
+}
+
+func breakerOpen(identity *infrav1.MaasClusterIdentity) bool {
+	return identity.Status.Breaker != nil && ptr.Deref(identity.Status.Breaker.Open, false)
+}
+
+// serversListed wakes the machines whose server the identity has listed, or no longer lists, as suspect or held: some wait for
+// that before they go on.
+func (r *Reconciler) serversListed(ctx context.Context, e event.UpdateEvent, queue workqueue.TypedRateLimitingInterface[ctrl.Request]) {
+	before, ok1 := e.ObjectOld.(*infrav1.MaasClusterIdentity)
+	after, ok2 := e.ObjectNew.(*infrav1.MaasClusterIdentity)
+	if !ok1 || !ok2 {
+		return
+	}
+	for id := range relisted(&before.Status, &after.Status) {
+		list := &infrav1.MaasMachineList{}
+		if err := r.Client.List(ctx, list, client.MatchingFields{systemIDIndex: id}); err != nil {
+			ctrl.LoggerFrom(ctx).Error(err, "Cannot list MaasMachines")
+			return
+		}
+		for i := range list.Items {
+			queue.Add(ctrl.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+		}
+	}
+}
+
+// relisted are the servers of which two statuses say different things.
+func relisted(before, after *infrav1.MaasClusterIdentityStatus) sets.Set[string] {
+	listings := func(status *infrav1.MaasClusterIdentityStatus) sets.Set[[2]string] {
+		all := sets.New[[2]string]()
+		for _, held := range status.Held {
+			all.Insert([2]string{held.SystemID})
+		}
+		for _, suspect := range status.Suspects {
+			for _, machine := range suspect.Machines {
+				all.Insert([2]string{suspect.SystemID, machine})
+			}
+		}
+		return all
+	}
+	changed := sets.New[string]()
+	for listing := range listings(before).SymmetricDifference(listings(after)) {
+		changed.Insert(listing[0])
+	}
+	return changed
 }

@@ -34,6 +34,9 @@ func (p *pass) report(o Observation, step Step) {
 	}
 	p.complete()
 	p.say(summarize(p.machine, o))
+	if !p.o.Order.open(p.o.Now) {
+		p.machine.Status.OpenOrder = nil
+	}
 }
 
 func (p *pass) say(said Saying) {
@@ -68,6 +71,9 @@ func sayClaimed(o Observation) Saying {
 	case maas.Yes:
 		return says(infrav1.ServerClaimedCondition, metav1.ConditionTrue, infrav1.ClaimedReason, fmt.Sprintf("MAAS holds server %s under the claim", o.SystemID))
 	case maas.No:
+		if o.givenBack() {
+			return saysNo(infrav1.ServerClaimedCondition, infrav1.ReleasedReason, fmt.Sprintf("server %s went back to MAAS", o.SystemID))
+		}
 		return saysNo(infrav1.ServerClaimedCondition, infrav1.ServerLostReason, fmt.Sprintf("server %s is not held under the claim: %s", o.SystemID, o.Server.Why))
 	}
 	return Saying{}
@@ -150,7 +156,9 @@ func sayReleased(o Observation) Saying {
 	return saysNo(infrav1.ReleasedCondition, infrav1.NotReleasedReason, "the machine is wanted")
 }
 
-// summarize makes Ready, which Cluster API mirrors, from the first promise that is not kept; its reason says which.
+// summarize makes Ready, which Cluster API mirrors, from the first promise that is not kept; its reason says which. Until a machine
+// is provisioned, Ready is Unknown while something goes on or is waited for, so that nobody replaces the machine for that, and False
+// once waiting cannot help.
 func summarize(machine *infrav1.MaasMachine, o Observation) Saying {
 	if o.Deleting {
 		released := conditions.Get(machine, infrav1.ReleasedCondition)
@@ -159,17 +167,31 @@ func summarize(machine *infrav1.MaasMachine, o Observation) Saying {
 		}
 		return saysNo(infrav1.ReadyCondition, released.Reason, released.Message)
 	}
+	if !o.Provisioned && o.Avoided != "" {
+		if back := conditions.Get(machine, infrav1.ReleasedCondition); back != nil && back.Reason != infrav1.NotReleasedReason && back.Reason != infrav1.NotStartedReason {
+			return saysUnknown(infrav1.ReadyCondition, back.Reason, back.Message)
+		}
+	}
 	promises := []string{infrav1.ServerClaimedCondition, infrav1.DPUAttachedCondition, infrav1.DeployedCondition, infrav1.IsolatedCondition}
 	if !o.Ports {
 		promises = []string{infrav1.ServerClaimedCondition, infrav1.DeployedCondition}
 	}
 	for _, promise := range promises {
 		if c := conditions.Get(machine, promise); c != nil && c.Status != metav1.ConditionTrue {
-			return says(infrav1.ReadyCondition, c.Status, c.Reason, c.Message)
+			status := c.Status
+			if !o.Provisioned && !(promise == infrav1.ServerClaimedCondition && hopeless[c.Reason]) {
+				status = metav1.ConditionUnknown
+			}
+			return says(infrav1.ReadyCondition, status, c.Reason, c.Message)
 		}
 	}
 	if !o.Provisioned {
-		return saysNo(infrav1.ReadyCondition, infrav1.DeployingReason, "the machine is about to be provisioned")
+		return saysUnknown(infrav1.ReadyCondition, infrav1.DeployingReason, "the machine is about to be provisioned")
 	}
 	return says(infrav1.ReadyCondition, metav1.ConditionTrue, infrav1.ReadyReason, "")
+}
+
+// hopeless are the reasons for which no server is claimed and none will be.
+var hopeless = map[string]bool{
+	infrav1.DeployFailedReason: true, infrav1.AttachmentRefusedReason: true, infrav1.TokenMismatchReason: true,
 }

@@ -333,6 +333,7 @@ func (w *world) step() {
 		w.Logf("reconcile: %v", err)
 	}
 	w.fabric()
+	w.suspects()
 }
 
 func request() ctrl.Request {

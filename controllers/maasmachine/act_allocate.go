@@ -1,0 +1,204 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package maasmachine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/cluster-api/util/conditions"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
+)
+
+// allocate asks MAAS for a server, if it is the machine's turn.
+func (p *pass) allocate(ctx context.Context, step Step) (Step, error) {
+	holding, err := p.holding(ctx)
+	if err != nil {
+		return step, err
+	}
+	turn := p.turn()
+	grant, verdict := p.identity.Allocations.Take(turn, holding)
+	switch verdict {
+	case scope.TurnGranted:
+	case scope.TurnAfter:
+		return wait(PaceTurn, saysNo(infrav1.ServerClaimedCondition, infrav1.WaitingForTurnReason, fmt.Sprintf(
+			"a cluster with fewer servers of the identity waits for one too and is served first; this one has %d", count(holding, turn.Cluster)))), nil
+	case scope.TurnRefused:
+		return p.scarce(), nil
+	default:
+		return p.busy(step), nil
+	}
+	outcome := scope.OutcomeFailed
+	defer func() { grant.Done(outcome) }()
+	m, refused, err := p.claim(ctx)
+	switch {
+	case err != nil:
+		return step, err
+	case maas.IsUnknownOutcome(refused):
+		return p.notAllocated(refused), nil
+	case refused != nil:
+		// Nothing was taken: the next pass need not look for it.
+		p.machine.Status.LastAllocateTime = nil
+		if maas.IsNoMatch(refused) {
+			outcome = scope.OutcomeRefused
+		}
+		return p.notAllocated(refused), nil
+	}
+	outcome = scope.OutcomeTaken
+	p.learn(m)
+	p.r.memory.update(p.machine.UID, func(known *memo) {
+		known.toldScarce = false
+		if p.o.AllocateUntil.IsZero() {
+			known.allocated, known.allocatedUntil = m.SystemID, p.r.Clock.Now().Add(powerOffPolls*p.r.PollInterval)
+		}
+	})
+	p.log.Info("Allocated a server", "systemID", m.SystemID, "claim", maas.TokenHash(p.token()))
+	return p.recordServer(ctx, Step{Action: ActionRecordServer, Pace: PaceNow, SystemID: m.SystemID})
+}
+
+// claim allocates one of the servers that may be taken; those under suspicion come last. That MAAS may be asked is stored first,
+// so that a lost answer is looked for. The first error is MAAS' or the fabric's, the second the management cluster's API server's.
+func (p *pass) claim(ctx context.Context) (m maas.Machine, refused, failed error) {
+	bound := secondsOr(p.identity.Object.Spec.Deadlines.AllocateSeconds, maas.DefaultAllocateTimeout)
+	asking, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	offers, err := p.choose(asking, p.constraints())
+	if err != nil {
+		return m, err, nil
+	}
+	now := p.now()
+	if err := p.persistStatus(ctx, func(s *infrav1.MaasMachineStatus) { s.LastAllocateTime = &now }); err != nil {
+		return m, nil, err
+	}
+	for _, offer := range offers {
+		m, refused = p.identity.MAAS.Allocate(asking, p.token(), offer, p.comment())
+		if !maas.IsNoMatch(refused) {
+			break
+		}
+	}
+	return m, refused, nil
+}
+
+// turn says who asks, and for what: machines that want the same are refused together.
+func (p *pass) turn() scope.Turn {
+	pfs := make([]int32, 0, len(p.machine.Spec.Ports))
+	for _, port := range p.machine.Spec.Ports {
+		pfs = append(pfs, ptr.Deref(port.PF, 0))
+	}
+	slices.Sort(pfs)
+	avoided := p.avoided()
+	slices.Sort(avoided)
+	// What cannot be encoded, and nothing here is of that kind, would be wanted alike.
+	wants, _ := json.Marshal(struct {
+		Constraints maas.Constraints
+		PFs         []int32
+		Avoided     []string
+	}{p.constraints(), pfs, avoided})
+	sum := sha256.Sum256(wants)
+	return scope.Turn{Machine: client.ObjectKeyFromObject(p.machine), Cluster: clusterOf(p.machine), Wants: hex.EncodeToString(sum[:])}
+}
+
+func clusterOf(machine *infrav1.MaasMachine) types.NamespacedName {
+	return types.NamespacedName{Namespace: machine.Namespace, Name: machine.Labels[clusterv1.ClusterNameLabel]}
+}
+
+// holding are the machines of the identity that have a server, with their clusters.
+func (p *pass) holding(ctx context.Context) (map[types.NamespacedName]types.NamespacedName, error) {
+	list := &infrav1.MaasMachineList{}
+	if err := p.r.Client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list MaasMachines: %w", err)
+	}
+	holding := map[types.NamespacedName]types.NamespacedName{}
+	for i := range list.Items {
+		m := &list.Items[i]
+		if m.Spec.Claim != nil && m.Spec.Claim.IdentityName == p.identity.Object.Name && serverOf(m) != "" {
+			holding[client.ObjectKeyFromObject(m)] = clusterOf(m)
+		}
+	}
+	return holding, nil
+}
+
+func count(holding map[types.NamespacedName]types.NamespacedName, cluster types.NamespacedName) int {
+	n := 0
+	for _, of := range holding {
+		if of == cluster {
+			n++
+		}
+	}
+	return n
+}
+
+// busy says nothing new to a machine that is waiting already.
+func (p *pass) busy(step Step) Step {
+	switch conditions.GetReason(p.machine, infrav1.ServerClaimedCondition) {
+	case infrav1.NoServerAvailableReason, infrav1.WaitingForTurnReason:
+		return wait(PaceSoon)
+	}
+	return wait(PaceSoon, step.Say...)
+}
+
+func (p *pass) scarce() Step {
+	return wait(PaceTurn, saysNo(infrav1.ServerClaimedCondition, infrav1.NoServerAvailableReason, "no server is free that "+p.wanted()))
+}
+
+func (p *pass) notAllocated(err error) Step { return p.putOff(err, p.allocateRefused(err)) }
+
+func (p *pass) allocateRefused(err error) Step {
+	no := func(reason, message string) Saying { return saysNo(infrav1.ServerClaimedCondition, reason, message) }
+	switch {
+	case maas.IsUnknownOutcome(err):
+		p.log.Error(err, "The answer to an allocation was lost")
+		return wait(PacePoll, no(infrav1.AllocateOutcomeUnknownReason,
+			"the answer to an allocation was lost: MAAS is searched for the server until it can no longer appear"))
+	case maas.IsNoMatch(err):
+		return p.scarce()
+	case maas.IsInvalidRequest(err):
+		return wait(PaceRare, no(infrav1.ConstraintsNeverMatchReason, err.Error()))
+	}
+	p.log.Error(err, "No server was allocated")
+	var fabric *fabricError
+	if errors.As(err, &fabric) {
+		return wait(PaceScarce, no(fabric.Reason, fabric.Message))
+	}
+	unusable := scope.UnusableMAAS(p.identity.Object.Name, err)
+	return wait(PaceScarce, no(unusable.Reason, unusable.Message))
+}
+
+// wanted says what was asked for, in the words of the spec.
+func (p *pass) wanted() string {
+	c := p.constraints()
+	text := "fits"
+	add := func(format string, value any) { text += fmt.Sprintf(format, value) }
+	if c.Zone != "" {
+		add(", zone %s", c.Zone)
+	}
+	if c.Pool != "" {
+		add(", pool %s", c.Pool)
+	}
+	if len(c.Tags) > 0 {
+		add(", tags %v", c.Tags)
+	}
+	if len(c.NotTags) > 0 {
+		add(", notTags %v", c.NotTags)
+	}
+	if c.Architecture != "" {
+		add(", architecture %s", c.Architecture)
+	}
+	if n := len(p.machine.Spec.Ports); n > 0 {
+		add(", %d DPU port(s)", n)
+	}
+	return text
+}
