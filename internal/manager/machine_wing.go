@@ -5,6 +5,7 @@ package manager
 
 import (
 	"context"
+	"fmt"
 
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/cluster-api/controllers/clustercache"
@@ -25,15 +26,20 @@ import (
 func setupMachineWing(ctx context.Context, mgr ctrl.Manager, options *Options) error {
 	identities := scope.NewIdentities(scope.IdentityOptions{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Namespace: options.WingNamespace,
-		PollInterval: options.PollInterval, Observe: metrics.ObserveMAAS, Clock: clock.RealClock{},
+		PollInterval: options.PollInterval, Clock: clock.RealClock{}, Observe: metrics.ObserveMAAS,
+		ObserveReading: metrics.SharedReading, ObserveFallback: metrics.FeedFallback, Forgotten: metrics.ForgetIdentity,
 	})
+	if err := mgr.Add(identities.Poller()); err != nil {
+		return fmt.Errorf("add the poller of MAAS: %w", err)
+	}
 	clusters, err := clusterCache(ctx, mgr, options)
 	if err != nil {
 		return err
 	}
 	if err := (&maasclusteridentity.Reconciler{
 		Client: mgr.GetClient(), Scope: identities, Recorder: mgr.GetEventRecorder(options.name()),
-		Clock: clock.RealClock{}, WatchFilterValue: options.WatchFilterValue, PollInterval: options.PollInterval,
+		Clock: clock.RealClock{}, WatchFilterValue: options.WatchFilterValue,
+		PollInterval: options.PollInterval, AuditInterval: options.AuditInterval,
 	}).SetupWithManager(ctx, mgr, options.controllerOptions()); err != nil {
 		return err
 	}
@@ -46,7 +52,7 @@ func setupMachineWing(ctx context.Context, mgr ctrl.Manager, options *Options) e
 	if err := (&maasmachine.Reconciler{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Scope: identities, ClusterCache: clusters,
 		Recorder: mgr.GetEventRecorder(options.name()), Clock: clock.RealClock{}, WatchFilterValue: options.WatchFilterValue,
-		PollInterval: options.PollInterval, ServiceAccount: options.WingNamespace + ":" + options.name(),
+		PollInterval: options.PollInterval, AuditInterval: options.AuditInterval, ServiceAccount: options.WingNamespace + ":" + options.name(),
 	}).SetupWithManager(ctx, mgr, options.controllerOptions()); err != nil {
 		return err
 	}

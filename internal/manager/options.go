@@ -40,11 +40,12 @@ type Options struct {
 	RenewDeadline time.Duration
 	RetryPeriod   time.Duration
 
-	SyncPeriod   time.Duration
-	PollInterval time.Duration
-	Concurrency  int
-	KubeAPIQPS   float32
-	KubeAPIBurst int
+	SyncPeriod    time.Duration
+	PollInterval  time.Duration
+	AuditInterval time.Duration
+	Concurrency   int
+	KubeAPIQPS    float32
+	KubeAPIBurst  int
 
 	ClusterCacheQPS         float32
 	ClusterCacheBurst       int
@@ -85,6 +86,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 
 	fs.DurationVar(&o.SyncPeriod, "sync-period", 10*time.Minute, "How often all objects are reconciled again.")
 	fs.DurationVar(&o.PollInterval, "poll-interval", 5*time.Second, "How often MAAS and DPF are asked about what is under way.")
+	fs.DurationVar(&o.AuditInterval, "audit-interval", 10*time.Minute,
+		"How often the machine wing lists all servers of an account, to find what nobody waits for: lost servers, orphans.")
 	fs.IntVar(&o.Concurrency, "concurrency", 50, "How many objects of a kind are reconciled at once.")
 	fs.Float32Var(&o.KubeAPIQPS, "kube-api-qps", 100, "Queries a second to the management cluster's API server.")
 	fs.IntVar(&o.KubeAPIBurst, "kube-api-burst", 200, "Queries in one burst to the management cluster's API server.")
@@ -112,6 +115,9 @@ func (o *Options) Complete() error {
 	}
 	if o.PollInterval <= 0 {
 		return errors.New("--poll-interval must be greater than 0")
+	}
+	if o.AuditInterval <= 0 {
+		return errors.New("--audit-interval must be greater than 0")
 	}
 	if o.Concurrency <= 0 {
 		return errors.New("--concurrency must be greater than 0")

@@ -18,6 +18,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
@@ -31,6 +32,8 @@ const (
 	credentialsMaxAge = 5 * time.Second
 	// probeTimeout bounds the question who we are, so that a hung MAAS does not hold those who wait for the answer.
 	probeTimeout = 10 * time.Second
+	// probePatience is for how long those who come meanwhile wait for that answer.
+	probePatience = 5 * time.Second
 	// probeBackoff is for how long a failed question is not asked again.
 	probeBackoff = 5 * time.Second
 	// secretTimeout bounds the reading of a Secret.
@@ -68,6 +71,9 @@ type Identities interface {
 
 	// Wakes are MaasMachines to be reconciled now, of which only namespace and name are set. It has one reader.
 	Wakes() <-chan event.GenericEvent
+
+	// Poller reads the machines that somebody waits for and fills Wakes, as part of a manager. Without it, whoever asks reads.
+	Poller() manager.Runnable
 }
 
 // Identity is one MAAS account, ready to be used. It is valid for one reconcile: credentials rotate.
@@ -84,7 +90,7 @@ type Identity struct {
 	// Readings are machines read for everybody who waits for one.
 	Readings *Readings
 
-	// Allocations are the slots for allocations under way at once.
+	// Allocations say who may ask for a server now.
 	Allocations *Turns
 }
 
@@ -105,8 +111,17 @@ type IdentityOptions struct {
 	// Observe is told of every call to MAAS. May be nil.
 	Observe func(maas.Observation)
 
+	// ObserveReading is told how many machines a shared reading asked for. May be nil.
+	ObserveReading func(identity string, machines int)
+
+	// ObserveFallback is told when a poll had to do without MAAS' event feed. May be nil.
+	ObserveFallback func(identity string)
+
+	// Forgotten is told of identities that no longer exist. May be nil.
+	Forgotten func(identity string)
+
 	// Clock defaults to the real one.
-	Clock clock.PassiveClock
+	Clock clock.WithTicker
 
 	// NewMAAS makes the client; nil means maas.New. Tests put a fake here.
 	NewMAAS func(maas.Config) (MAAS, error)
@@ -124,7 +139,7 @@ func NewIdentities(options IdentityOptions) Identities {
 		IdentityOptions: options,
 		accounts:        map[types.UID]*account{},
 		fabrics:         map[types.UID]*remoteFabric{},
-		wakes:           make(chan event.GenericEvent),
+		wakes:           newWakes(),
 	}
 }
 
@@ -134,43 +149,28 @@ type identities struct {
 	mu       sync.Mutex
 	accounts map[types.UID]*account
 	fabrics  map[types.UID]*remoteFabric
-
-	wakes chan event.GenericEvent
+	wakes    *wakes
 }
 
 // Wakes implements Identities.
-func (i *identities) Wakes() <-chan event.GenericEvent { return i.wakes }
-
-// account is what is kept of one identity. Its lock is held while MAAS is asked who we are.
-type account struct {
-	mu sync.Mutex
-
-	generation    int64
-	secretVersion string
-	secretRead    time.Time
-	client        MAAS
-	close         func()
-	name          string
-	failed        error
-	failedAt      time.Time
-
-	readings    *Readings
-	allocations *Turns
-}
+func (i *identities) Wakes() <-chan event.GenericEvent { return i.wakes.out }
 
 // Get implements Identities.
 func (i *identities) Get(ctx context.Context, name string) (*Identity, error) {
 	object := &infrav1.MaasClusterIdentity{}
 	if err := i.Client.Get(ctx, client.ObjectKey{Name: name}, object); err != nil {
 		if apierrors.IsNotFound(err) {
+			i.drop(name)
 			return nil, &UnusableError{Reason: infrav1.IdentityNotFoundReason,
 				Message: fmt.Sprintf("MaasClusterIdentity %s does not exist: create it or name another", name)}
 		}
 		return nil, fmt.Errorf("read MaasClusterIdentity %s: %w", name, err)
 	}
-	kept := i.keep(object.UID)
-	kept.mu.Lock()
-	defer kept.mu.Unlock()
+	kept := i.keep(object)
+	if err := kept.enter(ctx, i.Clock); err != nil {
+		return nil, err
+	}
+	defer kept.leave()
 	if err := i.connect(ctx, object, kept); err != nil {
 		return nil, err
 	}
@@ -181,17 +181,6 @@ func (i *identities) Get(ctx context.Context, name string) (*Identity, error) {
 	return &Identity{
 		Object: object, MAAS: kept.client, Account: kept.name, Readings: kept.readings, Allocations: kept.allocations,
 	}, nil
-}
-
-func (i *identities) keep(uid types.UID) *account {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	kept, ok := i.accounts[uid]
-	if !ok {
-		kept = &account{allocations: NewTurns(0, i.PollInterval, i.Clock)}
-		i.accounts[uid] = kept
-	}
-	return kept
 }
 
 // connect makes a client if there is none for this generation and version of the Secret.
@@ -216,7 +205,7 @@ func (i *identities) connect(ctx context.Context, object *infrav1.MaasClusterIde
 		APIKey:          maas.NewAPIKey(string(secret.Data[IdentitySecretKey])),
 		Timeout:         seconds(object.Spec.Deadlines.CallSeconds),
 		AllocateTimeout: seconds(object.Spec.Deadlines.AllocateSeconds),
-		Observe:         i.Observe, Clock: i.Clock,
+		Admit:           kept.pulse.admit, Observe: i.observe(kept), Clock: i.Clock,
 	})
 	if err != nil {
 		return &UnusableError{Reason: infrav1.SecretInvalidReason, Err: err,
@@ -226,7 +215,7 @@ func (i *identities) connect(ctx context.Context, object *infrav1.MaasClusterIde
 	if closer, ok := made.(interface{ Close() }); ok {
 		kept.close = closer.Close
 	}
-	kept.readings = newReadings(made, i.PollInterval, i.Clock)
+	kept.readings.serve(made)
 	return nil
 }
 
@@ -248,13 +237,24 @@ func (i *identities) secret(ctx context.Context, name string) (*corev1.Secret, e
 	return secret, nil
 }
 
-// probe asks MAAS once who the key belongs to.
-func (i *identities) probe(ctx context.Context, object *infrav1.MaasClusterIdentity, kept *account) error {
-	if kept.name != "" {
-		return nil
+// observe tells of the calls of an account.
+func (i *identities) observe(kept *account) func(maas.Observation) {
+	return func(o maas.Observation) {
+		kept.pulse.ended(o)
+		if i.Observe != nil {
+			i.Observe(o)
+		}
 	}
-	if kept.failed != nil && i.Clock.Now().Sub(kept.failedAt) < probeBackoff {
-		return kept.failed
+}
+
+// probe asks MAAS once who the key belongs to, and again where MAAS has stopped to answer: until it does, those who need it are
+// told so at once.
+func (i *identities) probe(ctx context.Context, object *infrav1.MaasClusterIdentity, kept *account) error {
+	if failed := kept.failed.Load(); failed != nil && i.Clock.Now().Sub(failed.at) < probeBackoff {
+		return failed.err
+	}
+	if kept.name != "" && !kept.pulse.hangs() {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -271,20 +271,13 @@ func (i *identities) probe(ctx context.Context, object *infrav1.MaasClusterIdent
 			"the key of MaasClusterIdentity %s belongs to MAAS account %s, its servers to %s: put a key of %s into its Secret, or create another identity for %s",
 			object.Name, who.Username, object.Status.Account, object.Status.Account, who.Username)}
 	default:
-		kept.name, kept.failed = who.Username, nil
+		kept.name = who.Username
+		kept.failed.Store(nil)
+		kept.pulse.alive()
 		return nil
 	}
-	kept.failed, kept.failedAt = err, i.Clock.Now()
+	kept.failed.Store(&failure{err: err, at: i.Clock.Now()})
 	return err
-}
-
-// forget drops the client and all that was learnt with it.
-func (a *account) forget() {
-	if a.close != nil {
-		a.close()
-	}
-	a.client, a.close, a.readings = nil, nil, nil
-	a.name, a.failed, a.secretVersion = "", nil, ""
 }
 
 // UnusableMAAS says why MAAS cannot be used, from one of the errors of package maas.

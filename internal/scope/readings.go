@@ -5,6 +5,7 @@ package scope
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,72 +16,105 @@ import (
 )
 
 const (
-	// forgetAfter is for how many intervals nobody may ask for a machine before it is no longer read.
-	forgetAfter = 3
-	// remember is for how long its last reading is kept then.
+	// remember is for how long the last reading is kept of a machine nobody asks for.
 	remember = time.Hour
+	// sharedIDLength bounds the system IDs that are put into one query with those of others; MAAS' own have 6 characters.
+	sharedIDLength = 16
 )
 
-// Readings reads the machines in transition for everybody who waits for one: whoever comes first after an interval reads all
-// that were asked for lately, in one query; the others find it done. It also keeps one list of all machines of the account,
-// for those who only want to know that nothing changed. A reading permits no mutation: who changes a machine confirms it first.
+// Readings reads the machines of one account for everybody who waits for one: a poller reads in one query what has changed and
+// what has grown too old; where none runs, whoever comes first does it for all. It also keeps one list of all machines of the
+// account, for those who only want to know that nothing changed. A reading is of the time its question was sent, and is ended by
+// Invalidate, by Learn and by an event of MAAS about the machine.
 type Readings struct {
-	maas     MAAS
 	interval time.Duration
-	clock    clock.PassiveClock
+	clock    clock.WithTicker
+	// wake is told of MaasMachines whose server changed; observe of how many machines were asked for. Either may be nil.
+	wake    func(types.NamespacedName)
+	observe func(machines int)
 
-	// reading is held by who asks MAAS, so that one asks for all.
-	reading sync.Mutex
+	reading  *gate
+	auditing *gate
+	claims   jointClaims
 
 	mu       sync.Mutex
+	maas     MAAS
+	epoch    int
 	machines map[string]*machineReading
-
-	auditing sync.Mutex
-	owned    map[string]maas.Machine
-	ownedAt  time.Time
+	feed     coverage
+	// polledUntil is until when the poller is believed to run.
+	polledUntil time.Time
+	owned       map[string]maas.Machine
+	ownedAt     time.Time
 }
 
-// machineReading is the last answer about one machine; at is when the question was sent, zero if none counts. A question sent
-// before changed does not count: its answer may be from before the change.
+// machineReading is the last answer about one machine; at is when the question was sent, zero if it no longer counts. A
+// question sent before changed does not count: its answer may be from before the change.
 type machineReading struct {
-	asked   time.Time
+	// asked is when somebody asked last; wanted the same by the age accepted, of those who wait.
+	asked    time.Time
+	wanted   map[time.Duration]time.Time
+	watchers map[types.NamespacedName]bool
+
 	changed time.Time
 	at      time.Time
-	listed  bool
-	machine maas.Machine
+	// event is when MAAS was seen to have recorded something about the machine; zero if it was read since.
+	event time.Time
+	// known says that listed and machine are of an earlier answer, be it one that counts or not.
+	known, listed bool
+	machine       maas.Machine
+	// refusal is MAAS' answer about a machine that is not listed; nil if it was not asked for.
+	refusal error
 }
 
-func newReadings(client MAAS, interval time.Duration, clock clock.PassiveClock) *Readings {
-	return &Readings{maas: client, interval: interval, clock: clock, machines: map[string]*machineReading{}}
+// NewReadings returns Readings of one account.
+func NewReadings(client MAAS, interval time.Duration, clock clock.WithTicker) *Readings {
+	// A little less than the interval, so that who comes back after it never just misses it.
+	pause := interval * 9 / 10
+	return &Readings{
+		maas: client, interval: interval, clock: clock, machines: map[string]*machineReading{},
+		reading: newGate(clock, pause), auditing: newGate(clock, pause),
+	}
 }
 
-// NewReadings returns Readings of one account that are at most interval old.
-func NewReadings(client MAAS, interval time.Duration, clock clock.PassiveClock) *Readings {
-	return newReadings(client, interval, clock)
-}
-
-// Machine returns a machine as it was at most maxAge ago (0 means the interval) and after the last Invalidate. A machine the
-// account does not see is asked for by itself, which tells a *maas.NotFoundError from a *maas.ForbiddenError.
-func (r *Readings) Machine(ctx context.Context, systemID string, _ time.Duration) (maas.Machine, error) {
-	if reading, ok := r.fresh(systemID); ok {
+// Machine returns a machine as it was at most maxAge ago (0 means the poll interval) and since the last Invalidate, Learn and
+// event about it. More than the interval counts only while MAAS' event feed is followed. Who accepts a minute or less is taken to
+// wait: the machine is read until that time and some intervals have passed since somebody asked. A machine the account does not
+// see is asked for by itself, which tells a *maas.NotFoundError from a *maas.ForbiddenError.
+func (r *Readings) Machine(ctx context.Context, systemID string, maxAge time.Duration) (maas.Machine, error) {
+	if maxAge <= 0 {
+		maxAge = r.interval
+	}
+	if !maas.ValidSystemID(systemID) || len(systemID) > sharedIDLength {
+		// In one query with others it would spoil theirs.
+		client, _ := r.source()
+		return client.Machine(ctx, systemID)
+	}
+	reading, ok := r.fresh(systemID, maxAge)
+	if ok {
 		return r.answer(ctx, systemID, reading)
 	}
-	r.reading.Lock()
-	defer r.reading.Unlock()
-	if reading, ok := r.fresh(systemID); ok {
-		return r.answer(ctx, systemID, reading)
-	}
-	if err := r.readAll(ctx); err != nil {
+	if err := r.reading.enter(ctx, maas.Call{Operation: "list by ID"}); err != nil {
 		return maas.Machine{}, err
 	}
-	reading, ok := r.fresh(systemID)
+	if reading, ok := r.fresh(systemID, maxAge); ok {
+		r.reading.pass()
+		return r.answer(ctx, systemID, reading)
+	}
+	err := r.read(ctx, r.dueFor(systemID))
+	r.reading.leave(ctx, err)
+	if err != nil {
+		return maas.Machine{}, err
+	}
+	reading, ok = r.fresh(systemID, maxAge)
 	if !ok {
-		return r.maas.Machine(ctx, systemID) // Changed while it was read.
+		client, _ := r.source()
+		return client.Machine(ctx, systemID) // Changed while it was read.
 	}
 	return r.answer(ctx, systemID, reading)
 }
 
-// Recent returns the last reading of a machine that is younger than maxAge and than the last Invalidate, if there is one.
+// Recent returns the last reading of a machine that is younger than maxAge and was not ended, if there is one.
 func (r *Readings) Recent(systemID string, maxAge time.Duration) (maas.Machine, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -91,122 +125,161 @@ func (r *Readings) Recent(systemID string, maxAge time.Duration) (maas.Machine, 
 	return reading.machine, true
 }
 
-func (r *Readings) answer(ctx context.Context, systemID string, reading machineReading) (maas.Machine, error) {
-	if reading.listed {
-		return reading.machine, nil
-	}
-	return r.maas.Machine(ctx, systemID)
-}
-
-// fresh notes that the machine is wanted, and returns its reading if it is young enough.
-func (r *Readings) fresh(systemID string) (machineReading, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := r.clock.Now()
-	reading, ok := r.machines[systemID]
-	if !ok {
-		reading = &machineReading{}
-		r.machines[systemID] = reading
-	}
-	reading.asked = now
-	// A little less than the interval, so that who comes back after it never just misses it.
-	return *reading, !reading.at.IsZero() && now.Sub(reading.at) < r.interval*9/10
-}
-
-func (r *Readings) readAll(ctx context.Context) error {
-	at := r.clock.Now()
-	ids := r.wanted(at)
-	found, err := r.maas.MachinesByID(ctx, ids...)
-	if err != nil {
-		return err
-	}
-	listed := make(map[string]maas.Machine, len(found))
-	for i := range found {
-		listed[found[i].SystemID] = found[i]
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, id := range ids {
-		if reading, ok := r.machines[id]; ok && !at.Before(reading.changed) {
-			reading.at = at
-			reading.machine, reading.listed = listed[id]
-		}
-	}
-	return nil
-}
-
-func (r *Readings) wanted(now time.Time) []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var ids []string
-	for id, reading := range r.machines {
-		switch idle := now.Sub(reading.asked); {
-		case idle > remember:
-			delete(r.machines, id)
-		case idle <= forgetAfter*r.interval:
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
-// Invalidate forgets what was read of a machine, because it was changed.
+// Invalidate ends the reading of a machine, because it was changed.
 func (r *Readings) Invalidate(systemID string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if reading, ok := r.machines[systemID]; ok {
 		reading.at, reading.changed = time.Time{}, r.clock.Now()
-		return
 	}
-	r.machines[systemID] = &machineReading{asked: r.clock.Now(), changed: r.clock.Now()}
 }
 
-// Learn takes MAAS' answer to a call of ours that was sent then for a reading.
+// Learn takes MAAS' answer to a call of ours that was sent then for a reading. It wakes nobody.
 func (r *Readings) Learn(machine maas.Machine, sent time.Time) {
 	if machine.SystemID == "" {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	reading, ok := r.machines[machine.SystemID]
-	if !ok {
-		reading = &machineReading{asked: r.clock.Now()}
-		r.machines[machine.SystemID] = reading
-	}
-	if sent.Before(reading.changed) || sent.Before(reading.at) {
+	reading := r.entry(machine.SystemID)
+	// Whatever is under way may be from before the call took effect.
+	reading.changed = r.clock.Now()
+	if reading.at.After(sent) || reading.event.After(sent) {
+		// Something was learnt while the call was under way: nobody knows which is newer.
+		reading.at = time.Time{}
 		return
 	}
-	reading.machine, reading.listed, reading.at, reading.changed = machine, true, sent, sent
+	reading.at, reading.known, reading.listed, reading.machine, reading.refusal = sent, true, true, machine, nil
 }
 
-// Watch wakes the MaasMachine whenever a reading of the server differs from the one before.
-func (r *Readings) Watch(_ string, _ types.NamespacedName) {}
+// Watch wakes the MaasMachine whenever a reading of the server that is not its own doing differs from the one before.
+func (r *Readings) Watch(systemID string, object types.NamespacedName) {
+	if !maas.ValidSystemID(systemID) || len(systemID) > sharedIDLength {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.entry(systemID).watchers[object] = true
+}
 
 // Unwatch ends Watch.
-func (r *Readings) Unwatch(_ string, _ types.NamespacedName) {}
-
-// NoneClaimed reports that no machine is allocated under the token. False means: ask MachinesByToken.
-func (r *Readings) NoneClaimed(ctx context.Context, token string) (bool, error) {
-	found, err := r.maas.MachinesByTokens(ctx, token)
-	return err == nil && len(found) == 0, err
+func (r *Readings) Unwatch(systemID string, object types.NamespacedName) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if reading, ok := r.machines[systemID]; ok {
+		delete(reading.watchers, object)
+	}
 }
 
-// Owned returns the account's own machines by system ID, as they were at most maxAge ago. Not to be changed.
-func (r *Readings) Owned(ctx context.Context, account string, maxAge time.Duration) (map[string]maas.Machine, error) {
-	r.auditing.Lock()
-	defer r.auditing.Unlock()
-	at := r.clock.Now()
-	if r.owned != nil && at.Sub(r.ownedAt) < maxAge {
-		return r.owned, nil
+// entry returns what is kept of a machine. The caller holds the lock.
+func (r *Readings) entry(systemID string) *machineReading {
+	reading, ok := r.machines[systemID]
+	if !ok {
+		reading = &machineReading{
+			asked: r.clock.Now(), wanted: map[time.Duration]time.Time{}, watchers: map[types.NamespacedName]bool{},
+		}
+		r.machines[systemID] = reading
 	}
-	found, err := r.maas.MachinesOwnedBy(ctx, account)
-	if err != nil {
-		return nil, err
+	return reading
+}
+
+// source returns whom to ask, and what tells a later one from it.
+func (r *Readings) source() (MAAS, int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.maas, r.epoch
+}
+
+// serve asks another client from now on, because credentials or endpoint changed: nothing read before counts.
+func (r *Readings) serve(client MAAS) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.maas = client
+	r.epoch++
+	r.feed, r.owned, r.ownedAt = coverage{}, nil, time.Time{}
+	for _, reading := range r.machines {
+		reading.at, reading.changed = time.Time{}, r.clock.Now()
 	}
-	owned := make(map[string]maas.Machine, len(found))
-	for i := range found {
-		owned[found[i].SystemID] = found[i]
+	r.reading.reset()
+	r.auditing.reset()
+}
+
+// fresh notes that the machine is wanted, and returns its reading if it is young enough.
+func (r *Readings) fresh(systemID string, maxAge time.Duration) (machineReading, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.clock.Now()
+	reading := r.entry(systemID)
+	reading.asked = now
+	if waits(maxAge, r.interval) {
+		reading.wanted[maxAge] = now
 	}
-	r.owned, r.ownedAt = owned, at
-	return owned, nil
+	if reading.at.IsZero() {
+		return machineReading{}, false
+	}
+	accepted := r.feed.accepted(maxAge, reading.at, now, r.interval)
+	if now.After(r.polledUntil) {
+		// Without a poller who comes back after the interval should not just miss it.
+		accepted = accepted * 9 / 10
+	}
+	age := now.Sub(reading.at)
+	return *reading, age < accepted || age == accepted && !now.After(r.polledUntil)
+}
+
+// answer asks by itself for a machine that is not listed, once for each reading.
+func (r *Readings) answer(ctx context.Context, systemID string, reading machineReading) (maas.Machine, error) {
+	switch {
+	case reading.listed:
+		return reading.machine, nil
+	case reading.refusal != nil:
+		return maas.Machine{}, reading.refusal
+	}
+	client, epoch := r.source()
+	machine, err := client.Machine(ctx, systemID)
+	if err == nil || !maas.IsNotFound(err) && !maas.IsForbidden(err) {
+		return machine, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if kept, ok := r.machines[systemID]; ok && epoch == r.epoch && kept.at.Equal(reading.at) && !kept.listed {
+		kept.refusal = err
+	}
+	return maas.Machine{}, err
+}
+
+// wants returns what is asked for now, and forgets what nobody cares for. The caller holds the lock.
+func (r *Readings) wants(now time.Time) []want {
+	wants := make([]want, 0, len(r.machines))
+	for id, reading := range r.machines {
+		w := want{systemID: id, readAt: reading.at, event: !reading.event.IsZero(), watched: len(reading.watchers) > 0}
+		for maxAge, asked := range reading.wanted {
+			if waitsUntil(asked, maxAge, r.interval).Before(now) {
+				delete(reading.wanted, maxAge)
+			} else if w.maxAge == 0 || maxAge < w.maxAge {
+				w.maxAge = maxAge
+			}
+		}
+		if !w.watched && w.maxAge == 0 && now.Sub(reading.asked) > remember {
+			delete(r.machines, id)
+			continue
+		}
+		wants = append(wants, w)
+	}
+	return wants
+}
+
+// dueFor returns the machine, and what else is to be read with it.
+func (r *Readings) dueFor(systemID string) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.clock.Now()
+	ahead := r.interval
+	if !now.After(r.polledUntil) {
+		ahead = 0 // The poller reads the others.
+	}
+	ids := due(r.wants(now), now, ahead, r.interval, r.feed)
+	if !slices.Contains(ids, systemID) {
+		ids = append(ids, systemID)
+	}
+	return ids
 }

@@ -28,9 +28,9 @@ const (
 	TurnGranted Verdict = "Granted"
 	// TurnBusy means that as many allocations as the identity permits are under way.
 	TurnBusy Verdict = "Busy"
-	// TurnAfter means that another cluster with fewer servers waits and can be served.
+	// TurnAfter means that another cluster with fewer servers waits and can be served, or that it is too early to tell.
 	TurnAfter Verdict = "After"
-	// TurnRefused means that MAAS had nothing free for the same Wants a moment ago.
+	// TurnRefused means that MAAS had nothing free for the same Wants a moment ago, or is being asked for them.
 	TurnRefused Verdict = "Refused"
 )
 
@@ -47,42 +47,210 @@ const (
 	OutcomeFailed Outcome = "Failed"
 )
 
-// Turns bound how many allocations of an identity are under way at once. Nobody waits inside: who gets none comes back later.
+// takenFor is for how long the caller's cache may not show a server that was taken.
+const takenFor = time.Minute
+
+// Turns say who of those who wait for a server of an identity may ask MAAS for one: at most so many at once, and clusters with
+// fewer servers first, so that of N clusters that wait none gets its k+1st server before the others got k, while they can be
+// served. Nobody waits inside: who gets no turn comes back, and is woken when its turn comes. A machine counts as waiting for
+// some intervals after it asked last, so that one that vanished holds up nobody for longer.
 type Turns struct {
-	mu          sync.Mutex
-	size, taken int
+	interval time.Duration
+	clock    clock.PassiveClock
+	// wake is told of machines whose turn has come. May be nil.
+	wake func(types.NamespacedName)
+	mu sync.Mutex
+	// settled is when all who wait have asked once since the start of this process.
+	settled time.Time
+	size    int
+	waiting map[types.NamespacedName]*waiter
+	granted map[*Grant]bool
+	taken   map[types.NamespacedName]taken
+	// holding is what the last caller said. Not to be changed.
+	holding map[types.NamespacedName]types.NamespacedName
+	scarce  map[string]scarcity
+	failing map[types.NamespacedName]failures
+}
+
+// waiter is a machine that asked for a turn.
+type waiter struct {
+	Turn
+	since, seen time.Time
+	// failed is when its own last allocation failed.
+	failed time.Time
+}
+
+// taken is a server taken in this process that the caller's cache need not show yet.
+type taken struct {
+	cluster types.NamespacedName
+	at      time.Time
+}
+
+// scarcity says that nothing was free for some Wants: nobody asks until then, and one at a time afterwards.
+type scarcity struct{ until time.Time }
+
+// failures are how many allocations of a cluster failed in a row, and when the last one did.
+type failures struct {
+	count int
+	at    time.Time
 }
 
 // NewTurns returns that many free turns; interval is how often those who wait come back.
-func NewTurns(size int, _ time.Duration, _ clock.PassiveClock) *Turns { return &Turns{size: size} }
+func NewTurns(size int, interval time.Duration, clock clock.PassiveClock) *Turns {
+	return &Turns{
+		size: size, interval: interval, clock: clock, settled: clock.Now().Add(interval),
+		waiting: map[types.NamespacedName]*waiter{}, granted: map[*Grant]bool{}, taken: map[types.NamespacedName]taken{},
+		scarce: map[string]scarcity{}, failing: map[types.NamespacedName]failures{},
+	}
+}
 
 // Grant is a turn that was granted.
-type Grant struct{ done func(Outcome) }
+type Grant struct {
+	Turn
+	turns *Turns
+	since time.Time
+	once  sync.Once
+}
 
 // Done gives the turn back and says how it went. It must be called once; further calls do nothing.
-func (g *Grant) Done(outcome Outcome) { g.done(outcome) }
+func (g *Grant) Done(outcome Outcome) { g.once.Do(func() { g.turns.done(g, outcome) }) }
 
-// Take asks for a turn. Holding are the MaasMachines that have a server, with their Clusters.
-func (t *Turns) Take(_ Turn, _ map[types.NamespacedName]types.NamespacedName) (*Grant, Verdict) {
+// Take asks for a turn. Holding are the MaasMachines that have a server, with their Clusters; it is kept, so that the caller
+// must not change it. There is a grant with TurnGranted only.
+func (t *Turns) Take(turn Turn, holding map[types.NamespacedName]types.NamespacedName) (*Grant, Verdict) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.taken >= t.size {
-		return nil, TurnBusy
+	now := t.clock.Now()
+	if t.holding == nil && len(holding) == 0 {
+		t.settled = now // Where nobody has a server nobody can have too many.
 	}
-	t.taken++
-	release := sync.OnceFunc(func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.taken--
-	})
-	return &Grant{done: func(Outcome) { release() }}, TurnGranted
+	t.holding = holding
+	t.expire(now)
+	w, ok := t.waiting[turn.Machine]
+	if !ok {
+		w = &waiter{since: now}
+		t.waiting[turn.Machine] = w
+	}
+	w.Turn, w.seen = turn, now
+
+	line := t.line(now)
+	verdict := line.judge(w)
+	switch verdict {
+	case TurnGranted:
+		grant := &Grant{Turn: turn, turns: t, since: now}
+		t.granted[grant] = true
+		return grant, verdict
+	case TurnAfter:
+		if first := line.next(); first != nil && first != w {
+			t.call(first)
+		}
+	}
+	return nil, verdict
 }
 
 // Leave says that the machine no longer waits.
-func (t *Turns) Leave(types.NamespacedName) {}
+func (t *Turns) Leave(machine types.NamespacedName) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.waiting[machine]; ok {
+		delete(t.waiting, machine)
+		t.callNext()
+	}
+}
+
+func (t *Turns) done(grant *Grant, outcome Outcome) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.clock.Now()
+	delete(t.granted, grant)
+	switch outcome {
+	case OutcomeTaken:
+		t.taken[grant.Machine] = taken{grant.Cluster, now}
+		delete(t.waiting, grant.Machine)
+		delete(t.scarce, grant.Wants)
+		delete(t.failing, grant.Cluster)
+	case OutcomeRefused:
+		if until := t.refusedUntil(grant.since, now); until.After(t.scarce[grant.Wants].until) {
+			t.scarce[grant.Wants] = scarcity{until}
+		}
+		delete(t.failing, grant.Cluster)
+	default:
+		t.failing[grant.Cluster] = failures{count: t.failing[grant.Cluster].count + 1, at: now}
+		if w, ok := t.waiting[grant.Machine]; ok {
+			w.failed = now
+		}
+	}
+	t.expire(now)
+	t.callNext()
+}
+
+// refusedUntil counts from when MAAS was asked, so that a poll later it is asked again; a MAAS that takes long to refuse gets
+// some rest.
+func (t *Turns) refusedUntil(asked, answered time.Time) time.Time {
+	until := asked.Add(t.lately())
+	if rested := answered.Add(t.interval / 2); rested.After(until) {
+		until = rested
+	}
+	return until
+}
+
+// lately is a little less than the interval, so that who comes back after it is not just too early.
+func (t *Turns) lately() time.Duration { return t.interval * 9 / 10 }
+
+// nudge wakes those whose turn it is, because time passed.
+func (t *Turns) nudge() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.expire(t.clock.Now())
+	t.callNext()
+}
 
 func (t *Turns) resize(size int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.size = size
+}
+
+// expire forgets what no longer counts. The caller holds the lock.
+func (t *Turns) expire(now time.Time) {
+	gone := now.Add(-forgetAfter * t.interval)
+	for machine, w := range t.waiting {
+		if w.seen.Before(gone) {
+			delete(t.waiting, machine)
+		}
+	}
+	for machine, server := range t.taken {
+		if _, shown := t.holding[machine]; shown || now.Sub(server.at) > takenFor {
+			delete(t.taken, machine)
+		}
+	}
+	for wants, scarcity := range t.scarce {
+		if scarcity.until.Before(gone) {
+			delete(t.scarce, wants)
+		}
+	}
+	for cluster, failed := range t.failing {
+		if failed.at.Before(gone) {
+			delete(t.failing, cluster)
+		}
+	}
+}
+
+// callNext wakes as many as there are turns. The caller holds the lock.
+func (t *Turns) callNext() {
+	line := t.line(t.clock.Now())
+	for {
+		w := line.next()
+		if w == nil {
+			return
+		}
+		t.call(w)
+		line.grant(w)
+	}
+}
+
+func (t *Turns) call(w *waiter) {
+	if t.wake != nil {
+		t.wake(w.Machine)
+	}
 }

@@ -24,6 +24,7 @@ type Client struct {
 	allocateTimeout time.Duration
 	maxBody         int64
 	readOnly        bool
+	admit           func(context.Context, string) error
 	observe         func(Observation)
 	clock           clock.PassiveClock
 }
@@ -47,7 +48,7 @@ func New(config Config) (*Client, error) {
 		timeout:         cmp.Or(config.Timeout, DefaultTimeout),
 		allocateTimeout: cmp.Or(config.AllocateTimeout, DefaultAllocateTimeout),
 		maxBody:         cmp.Or(config.MaxBody, int64(DefaultMaxBody)),
-		observe:         config.Observe, clock: config.Clock,
+		admit:           config.Admit, observe: config.Observe, clock: config.Clock,
 	}
 	if c.timeout < 0 || c.allocateTimeout < 0 || c.maxBody < 0 {
 		return nil, &ConfigError{Field: "Timeout, AllocateTimeout or MaxBody", Problem: "is negative: write a positive value, or zero for the default"}
@@ -125,10 +126,13 @@ func names[T any](ctx context.Context, c *Client, operation string, list func(wi
 
 var systemIDPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
+// ValidSystemID reports that MAAS can be asked for a machine of that ID.
+func ValidSystemID(systemID string) bool { return systemIDPattern.MatchString(systemID) }
+
 // checkSystemID guards every call about one machine: an empty or odd ID would address
 // another resource.
 func checkSystemID(operation, systemID string) error {
-	if !systemIDPattern.MatchString(systemID) {
+	if !ValidSystemID(systemID) {
 		return &ArgumentError{Call: Call{Operation: operation}, Problem: "no valid system ID given"}
 	}
 	return nil

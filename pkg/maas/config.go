@@ -4,6 +4,7 @@
 package maas
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -49,7 +50,9 @@ type Config struct {
 	AllocateTimeout time.Duration
 	// MaxBody bounds an answer in bytes; zero means DefaultMaxBody.
 	MaxBody int64
-	// Observe, if set, is told of every call after it ended. It must not block.
+	// Admit, if set, is asked before a call is sent, and may wait; its error ends the call unsent.
+	Admit func(ctx context.Context, operation string) error `json:"-"`
+	// Observe, if set, is told of every admitted call after it ended. It must not block.
 	Observe func(Observation) `json:"-"`
 	// Clock measures durations and clock skew; nil means the real one.
 	Clock clock.PassiveClock `json:"-"`

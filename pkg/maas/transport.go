@@ -170,6 +170,11 @@ func (c *Client) do(ctx context.Context, r request, send func(wire) error) error
 	if err != nil {
 		return err
 	}
+	if c.admit != nil {
+		if err := c.admit(ctx, r.Operation); err != nil {
+			return &UnavailableError{Call: r.Call, Err: err}
+		}
+	}
 	start := c.clock.Now()
 	err = send(w)
 	if c.observe != nil {

@@ -1,0 +1,99 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package scope
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
+)
+
+// read asks MAAS for the machines in one query, and wakes who watches one that changed.
+func (r *Readings) read(ctx context.Context, ids []string) error {
+	client, epoch := r.source()
+	sent := r.clock.Now()
+	found, err := client.MachinesByID(ctx, ids...)
+	if err != nil {
+		return err
+	}
+	if r.observe != nil {
+		r.observe(len(ids))
+	}
+	listed := make(map[string]*maas.Machine, len(found))
+	for i := range found {
+		listed[found[i].SystemID] = &found[i]
+	}
+	r.tell(r.record(epoch, sent, ids, listed))
+	return nil
+}
+
+// record keeps the answers that still count, and returns whom to wake.
+func (r *Readings) record(epoch int, sent time.Time, ids []string, listed map[string]*maas.Machine) []types.NamespacedName {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if epoch != r.epoch {
+		return nil
+	}
+	var woken []types.NamespacedName
+	for _, id := range ids {
+		reading, ok := r.machines[id]
+		if !ok || sent.Before(reading.changed) || sent.Before(reading.at) {
+			continue
+		}
+		machine := listed[id]
+		// What was never known is news to nobody who asks; who does not ask has to be told that something happened.
+		told := reading.known && reading.differs(machine) || !reading.event.IsZero() && len(reading.wanted) == 0
+		reading.keep(machine, sent)
+		if told {
+			for object := range reading.watchers {
+				woken = append(woken, object)
+			}
+		}
+	}
+	return woken
+}
+
+// differs reports that the machine is not as last known; nil is a machine that is not listed.
+func (m *machineReading) differs(machine *maas.Machine) bool {
+	if m.listed != (machine != nil) {
+		return true
+	}
+	return machine != nil && !equality.Semantic.DeepEqual(m.machine, *machine)
+}
+
+func (m *machineReading) keep(machine *maas.Machine, sent time.Time) {
+	m.at, m.event, m.known, m.refusal = sent, time.Time{}, true, nil
+	m.listed, m.machine = machine != nil, maas.Machine{}
+	if machine != nil {
+		m.machine = *machine
+	}
+}
+
+func (r *Readings) tell(woken []types.NamespacedName) {
+	if r.wake == nil {
+		return
+	}
+	for _, object := range woken {
+		r.wake(object)
+	}
+}
+
+// noteEvents ends the readings of machines that MAAS recorded something about.
+func (r *Readings) noteEvents(epoch int, events []maas.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if epoch != r.epoch {
+		return
+	}
+	now := r.clock.Now()
+	for i := range events {
+		if reading, ok := r.machines[events[i].SystemID]; ok {
+			reading.at, reading.changed, reading.event = time.Time{}, now, now
+		}
+	}
+}
