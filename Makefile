@@ -54,6 +54,11 @@ test-unit: ## Run the unit tests of the provider.
 test-integration: build controlplane ## Run the tests against the simulators and real API servers, and a short demo.
 	cd test && go test -count=1 -timeout 30m ./...
 
+.PHONY: bench
+bench: build controlplane ## Measure the manager against its budgets (8 minutes): out/bench.txt and out/bench.json.
+	@cd test && go build -o $(BIN)/bench ./cmd/bench
+	@$(BIN)/bench
+
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Lint both modules.
 	$(GOLANGCI_LINT) run ./...
