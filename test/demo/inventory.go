@@ -7,7 +7,9 @@ package demo
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/checker"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/dpfsim"
@@ -33,6 +35,8 @@ var zones = []string{"rack-a", "rack-b"}
 // Server is one server of the racks, as MAAS, DPF and the wiring see it.
 type Server struct {
 	SystemID, Hostname, Zone string
+	// Pool is the MAAS resource pool; empty for MAAS' own.
+	Pool string
 	// Trouble says in a few words why the server must not be used; empty for a good one.
 	Trouble string
 	// TenantMAC is the port behind the DPU; empty without one.
@@ -46,9 +50,9 @@ type Server struct {
 // Good reports that the server may be used.
 func (s Server) Good() bool { return s.Trouble == "" }
 
-// racks returns the operator's servers: as many good ones as asked for, and the four bad ones.
-func racks(good int) []Server {
-	servers := make([]Server, 0, good+4)
+// racks returns the operator's servers: as many good ones as asked for, the four bad ones, and those of the pools.
+func racks(good int, pools map[string]int) []Server {
+	var servers []Server
 	add := func(trouble string) *Server {
 		n := len(servers) + 1
 		s := Server{
@@ -71,13 +75,18 @@ func racks(good int) []Server {
 	add("its DPU is being reinstalled").DPU.Phase = "OS Installing"
 	add("its DPU is on somebody else's VPC").DPU.ForeignVPC = dpfNamespace + "/" + foreignVPC
 	add("its slot has no standby power").DPU.StandbyPower = false
+	for _, pool := range slices.Sorted(maps.Keys(pools)) {
+		for range pools[pool] {
+			add("").Pool = pool
+		}
+	}
 	return servers
 }
 
 // inMAAS is the server as commissioning found it.
 func (s Server) inMAAS() maassim.Machine {
 	machine := maassim.Machine{
-		SystemID: s.SystemID, Hostname: s.Hostname, Zone: s.Zone, Architecture: "amd64/generic", CPUCount: 64, MemoryMiB: 512 << 10,
+		SystemID: s.SystemID, Hostname: s.Hostname, Zone: s.Zone, Pool: s.Pool, Architecture: "amd64/generic", CPUCount: 64, MemoryMiB: 512 << 10,
 		StorageMB: 2e6, PowerType: "redfish", Commissioned: true,
 		Interfaces: []maassim.Interface{{
 			Name: provisioningPort, MAC: s.ProvisioningMAC, Vendor: "Intel Corporation", Product: "I350", LinkConnected: true,

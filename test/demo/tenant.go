@@ -38,7 +38,10 @@ const (
 
 // Tenant is one tenant of the datacentre: a namespace, its administrator, one TenantVPC and one cluster, all named alike.
 type Tenant struct {
-	Name   string
+	Name string
+	// Identity is the MaasClusterIdentity of the cluster: World's own unless another is set before CreateCluster.
+	Identity string
+
 	world  *World
 	config *rest.Config
 	client client.Client
@@ -54,8 +57,11 @@ func (w *World) NewTenant(ctx context.Context, name string) (*Tenant, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Tenant{Name: name, world: w, config: config, client: c}, nil
+	return &Tenant{Name: name, Identity: source, world: w, config: config, client: c}, nil
 }
+
+// Client acts as the tenant's administrator.
+func (t *Tenant) Client() client.Client { return t.client }
 
 func (t *Tenant) key() client.ObjectKey { return client.ObjectKey{Namespace: t.Name, Name: t.Name} }
 
@@ -101,7 +107,7 @@ func (t *Tenant) generate(ctx context.Context, workers int) (string, error) {
 		"--worker-machine-count", strconv.Itoa(workers), "--from", filepath.Join(t.world.repo(), "templates", "cluster-template.yaml"))
 	command.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "KUBECONFIG="+t.world.Lab.ManagementKubeconfig(), "CLUSTERCTL_DISABLE_VERSIONCHECK=true")
 	for name, value := range map[string]string{
-		"MAAS_DPU_IDENTITY": source, "MAAS_DPU_VPC": t.Name, "MAAS_DPU_SUBNET": subnetName, "MAAS_DPU_IMAGE": "ubuntu/noble",
+		"MAAS_DPU_IDENTITY": t.Identity, "MAAS_DPU_VPC": t.Name, "MAAS_DPU_SUBNET": subnetName, "MAAS_DPU_IMAGE": "ubuntu/noble",
 		"MAAS_DPU_CONTROL_PLANE_HOST": host, "MAAS_DPU_CONTROL_PLANE_PORT": strconv.Itoa(int(port)), "MAAS_DPU_NAMESERVERS": "192.0.2.53",
 	} {
 		command.Env = append(command.Env, name+"="+value)

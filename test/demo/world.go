@@ -26,6 +26,7 @@ import (
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/dpfsim"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/pki"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/proc"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/maassim"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/serversim"
 )
@@ -36,6 +37,8 @@ type Options struct {
 	Dir, Repo string
 	// GoodServers is how many servers can be used; four bad ones come on top.
 	GoodServers int
+	// Pools are further good servers, by the MAAS resource pool they stand in; all others stand in MAAS' own.
+	Pools map[string]int
 	// CRDDir holds upstream's DPF CRDs; empty means the project's own minimal ones.
 	CRDDir string
 	// ManagerArgs are added to the arguments of both wings.
@@ -65,7 +68,7 @@ type World struct {
 // Up starts the lab, the simulators and the provider, and registers the operator's MAAS account and fabric. What was started
 // is stopped again when it fails. A simulator that ends early ends the context of Wait.
 func Up(ctx context.Context, options Options) (*World, error) {
-	w := &World{options: options, Servers: racks(options.GoodServers)}
+	w := &World{options: options, Servers: racks(options.GoodServers, options.Pools)}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	w.stop = stop
 	w.group, running = errgroup.WithContext(running)
@@ -174,6 +177,9 @@ func (w *World) startMAAS(_, running context.Context) error {
 	for _, zone := range zones {
 		w.MAAS.AddZone(zone)
 	}
+	for pool := range w.options.Pools {
+		w.MAAS.AddPool(pool)
+	}
 	for _, s := range w.Servers {
 		if err := w.MAAS.AddMachine(s.inMAAS()); err != nil {
 			return err
@@ -219,10 +225,24 @@ func newScheme() *runtime.Scheme {
 // InstallProvider installs what is shipped and runs the manager as two processes with their own rights. Calling it again
 // replaces both by the binary as it is then.
 func (w *World) InstallProvider(ctx context.Context) error {
-	return w.Lab.InstallProvider(ctx, lab.ProviderOptions{
+	return w.Lab.InstallProvider(ctx, w.provider())
+}
+
+func (w *World) provider() lab.ProviderOptions {
+	return lab.ProviderOptions{
 		Kustomizations: []string{"config/default", "config/fabric", "config/policies", "config/tenant"},
 		ExtraArgs:      append([]string{"--poll-interval=1s"}, w.options.ManagerArgs...),
-	})
+	}
+}
+
+// StartReplica starts one more process of a wing, under a name of its own; see the lab's.
+func (w *World) StartReplica(ctx context.Context, wing, process string) (*proc.Process, error) {
+	return w.Lab.StartReplica(ctx, wing, process, w.provider())
+}
+
+// RouteWebhooks lets the process named answer for the wing's webhooks.
+func (w *World) RouteWebhooks(ctx context.Context, wing, process string) error {
+	return w.Lab.RouteWebhooks(ctx, wing, process, w.provider())
 }
 
 func (w *World) installProvider(ctx, _ context.Context) error { return w.InstallProvider(ctx) }

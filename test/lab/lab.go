@@ -65,8 +65,8 @@ type Lab struct {
 	// stopWatching ends the watch on Start's context.
 	stopWatching func() bool
 
-	mu      sync.Mutex
-	metrics map[string]string // URL by process
+	mu    sync.Mutex
+	wings map[string]managerPorts // where the provider's processes listen, by name
 }
 
 // cluster is one of the lab's own API servers.
@@ -125,7 +125,7 @@ func prepare(options Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{options: options, supervisor: supervisor, clusters: map[string]*cluster{}, metrics: map[string]string{}}
+	l := &Lab{options: options, supervisor: supervisor, clusters: map[string]*cluster{}, wings: map[string]managerPorts{}}
 	for _, stale := range []string{"data", "kubeconfigs", "webhooks"} {
 		if err := os.RemoveAll(filepath.Join(options.Dir, stale)); err != nil {
 			return nil, errors.Join(err, supervisor.Stop(context.Background()))

@@ -51,6 +51,8 @@ type wing struct {
 	// services select the wing's Pods, webhook configurations name them.
 	services []serviceRef
 	ports    managerPorts
+	// process is what the process is called.
+	process string
 }
 
 func (w *wing) name() string { return w.deployment.Name }
@@ -58,12 +60,7 @@ func (w *wing) name() string { return w.deployment.Name }
 // InstallProvider installs the provider from its own manifests and starts its processes. It returns when they are ready and
 // their webhooks are registered. Calling it again replaces what is applied; processes that still run are stopped first.
 func (l *Lab) InstallProvider(ctx context.Context, options ProviderOptions) error {
-	if len(options.Kustomizations) == 0 {
-		options.Kustomizations = []string{filepath.Join("config", "default"), filepath.Join("config", "fabric")}
-	}
-	if options.Binary == "" {
-		options.Binary = filepath.Join(l.options.Repo, "bin", "manager")
-	}
+	options = l.complete(options)
 	manifests, err := l.loadProvider(options)
 	if err != nil {
 		return err
@@ -87,6 +84,17 @@ func (l *Lab) InstallProvider(ctx context.Context, options ProviderOptions) erro
 		return err
 	}
 	return l.registerWebhooks(ctx, l.Management(), manifests.hooks, "", manifests.webhookPort)
+}
+
+// complete fills what the caller left out.
+func (l *Lab) complete(options ProviderOptions) ProviderOptions {
+	if len(options.Kustomizations) == 0 {
+		options.Kustomizations = []string{filepath.Join("config", "default"), filepath.Join("config", "fabric")}
+	}
+	if options.Binary == "" {
+		options.Binary = filepath.Join(l.options.Repo, "bin", "manager")
+	}
+	return options
 }
 
 // StopProcess ends the named process, as a crash test or a re-installation wants it. No such process is no error.
@@ -143,7 +151,7 @@ func (m *providerManifests) sort(object *unstructured.Unstructured, services *[]
 		if len(deployment.Spec.Template.Spec.Containers) != 1 {
 			return fmt.Errorf("has %d containers, the lab runs one", len(deployment.Spec.Template.Spec.Containers))
 		}
-		m.wings = append(m.wings, &wing{deployment: deployment})
+		m.wings = append(m.wings, &wing{deployment: deployment, process: deployment.Name})
 	case "Service":
 		service := &corev1.Service{}
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, service); err != nil {
@@ -208,13 +216,13 @@ func (l *Lab) startWing(ctx context.Context, w *wing, options ProviderOptions) e
 	container := pod.Containers[0]
 	for attempt := 1; ; attempt++ {
 		err = l.startManager(ctx, manager{
-			name: w.name(), binary: options.Binary, kubeconfig: kubeconfig, tier: controlplane.TierProvider,
+			name: w.process, binary: options.Binary, kubeconfig: kubeconfig, tier: controlplane.TierProvider,
 			args:  append(shippedArgs(container.Args), options.ExtraArgs...),
 			env:   append(shippedEnv(container.Env, w.deployment), options.Env...),
 			ports: w.ports,
 		})
 		if err == nil {
-			l.remember(w.name(), w.ports)
+			l.remember(w.process, w.ports)
 			return nil
 		}
 		if !errors.Is(err, proc.ErrAddressInUse) || attempt == managerAttempts {
@@ -226,19 +234,28 @@ func (l *Lab) startWing(ctx context.Context, w *wing, options ProviderOptions) e
 	}
 }
 
-// remember keeps where a process serves its metrics.
+// remember keeps where a process listens.
 func (l *Lab) remember(process string, ports managerPorts) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.metrics[process] = fmt.Sprintf("http://127.0.0.1:%d/metrics", ports.diagnostics)
+	l.wings[process] = ports
+}
+
+func (l *Lab) portsOf(process string) (ports managerPorts, started bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ports, started = l.wings[process]
+	return ports, started
 }
 
 // MetricsURL returns where a process of the provider, named as its Deployment, serves its metrics; empty before it was
 // started.
 func (l *Lab) MetricsURL(process string) string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.metrics[process]
+	ports, started := l.portsOf(process)
+	if !started {
+		return ""
+	}
+	return fmt.Sprintf("http://127.0.0.1:%d/metrics", ports.diagnostics)
 }
 
 // shippedArgs drops what the lab sets itself.
