@@ -59,6 +59,14 @@ bench: build controlplane ## Measure the manager against its budgets (8 minutes)
 	@cd test && go build -o $(BIN)/bench ./cmd/bench
 	@$(BIN)/bench
 
+# All settings but the URL are read from the environment, to which make adds the variables of its command line.
+MAAS_TIMEOUT ?= 3h
+
+.PHONY: test-conformance-maas
+test-conformance-maas: ## Hold a MAAS (MAAS_URL, MAAS_USER_KEY, …; see docs/book/conformance.md) or else the simulator against the facts.
+	cd test && $(if $(MAAS_CA),MAAS_CA="$(abspath $(MAAS_CA))") \
+		go test -count=1 -v -timeout $(MAAS_TIMEOUT) ./conformance/maas/ -run '^TestConformance$$' -args -url="$${MAAS_URL:-}"
+
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Lint both modules.
 	$(GOLANGCI_LINT) run ./...
