@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -35,7 +36,7 @@ func (p *pass) allocate(ctx context.Context, step Step) (Step, error) {
 	case scope.TurnGranted:
 	case scope.TurnAfter:
 		return wait(PaceTurn, saysNo(infrav1.ServerClaimedCondition, infrav1.WaitingForTurnReason, fmt.Sprintf(
-			"a cluster with fewer servers of the identity waits for one too and is served first; this one has %d", count(holding, turn.Cluster)))), nil
+			"clusters with fewer servers of the identity that wait for one are served first; this one has %d", count(holding, turn.Cluster)))), nil
 	case scope.TurnRefused:
 		return p.scarce(), nil
 	default:
@@ -43,7 +44,7 @@ func (p *pass) allocate(ctx context.Context, step Step) (Step, error) {
 	}
 	outcome := scope.OutcomeFailed
 	defer func() { grant.Done(outcome) }()
-	m, refused, err := p.claim(ctx)
+	m, sent, refused, err := p.claim(ctx)
 	switch {
 	case err != nil:
 		return step, err
@@ -58,7 +59,7 @@ func (p *pass) allocate(ctx context.Context, step Step) (Step, error) {
 		return p.notAllocated(refused), nil
 	}
 	outcome = scope.OutcomeTaken
-	p.learn(m)
+	p.learn(m, sent)
 	p.r.memory.update(p.machine.UID, func(known *memo) {
 		known.toldScarce = false
 		if p.o.AllocateUntil.IsZero() {
@@ -71,25 +72,26 @@ func (p *pass) allocate(ctx context.Context, step Step) (Step, error) {
 
 // claim allocates one of the servers that may be taken; those under suspicion come last. That MAAS may be asked is stored first,
 // so that a lost answer is looked for. The first error is MAAS' or the fabric's, the second the management cluster's API server's.
-func (p *pass) claim(ctx context.Context) (m maas.Machine, refused, failed error) {
+func (p *pass) claim(ctx context.Context) (m maas.Machine, sent time.Time, refused, failed error) {
 	bound := secondsOr(p.identity.Object.Spec.Deadlines.AllocateSeconds, maas.DefaultAllocateTimeout)
 	asking, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	offers, err := p.choose(asking, p.constraints())
 	if err != nil {
-		return m, err, nil
+		return m, sent, err, nil
 	}
 	now := p.now()
 	if err := p.persistStatus(ctx, func(s *infrav1.MaasMachineStatus) { s.LastAllocateTime = &now }); err != nil {
-		return m, nil, err
+		return m, sent, nil, err
 	}
 	for _, offer := range offers {
+		sent = p.r.Clock.Now()
 		m, refused = p.identity.MAAS.Allocate(asking, p.token(), offer, p.comment())
 		if !maas.IsNoMatch(refused) {
 			break
 		}
 	}
-	return m, refused, nil
+	return m, sent, refused, nil
 }
 
 // turn says who asks, and for what: machines that want the same are refused together.
@@ -181,24 +183,22 @@ func (p *pass) allocateRefused(err error) Step {
 func (p *pass) wanted() string {
 	c := p.constraints()
 	text := "fits"
-	add := func(format string, value any) { text += fmt.Sprintf(format, value) }
-	if c.Zone != "" {
-		add(", zone %s", c.Zone)
+	add := func(wanted bool, format string, value any) {
+		if wanted {
+			text += fmt.Sprintf(format, value)
+		}
 	}
-	if c.Pool != "" {
-		add(", pool %s", c.Pool)
-	}
-	if len(c.Tags) > 0 {
-		add(", tags %v", c.Tags)
-	}
-	if len(c.NotTags) > 0 {
-		add(", notTags %v", c.NotTags)
-	}
-	if c.Architecture != "" {
-		add(", architecture %s", c.Architecture)
-	}
-	if n := len(p.machine.Spec.Ports); n > 0 {
-		add(", %d DPU port(s)", n)
-	}
+	add(c.Zone != "", ", zone %s", c.Zone)
+	add(len(c.Zones) > 0, ", one of the zones %v", c.Zones)
+	add(c.Pool != "", ", pool %s", c.Pool)
+	add(len(c.Pools) > 0, ", one of the pools %v", c.Pools)
+	add(len(c.Tags) > 0, ", tags %v", c.Tags)
+	add(len(c.NotTags) > 0, ", notTags %v", c.NotTags)
+	add(c.Architecture != "", ", architecture %s", c.Architecture)
+	add(c.MinCPU > 0, ", minCPU %d", c.MinCPU)
+	add(c.MinMemoryMiB > 0, ", minMemory %d", c.MinMemoryMiB)
+	add(c.MinDiskGB > 0, ", minDiskSize %d", c.MinDiskGB)
+	add(len(p.machine.Spec.Ports) > 0, ", %d DPU port(s)", len(p.machine.Spec.Ports))
+	add(len(p.machine.Status.AvoidedServers) > 0, ", other than the %d avoided", len(p.machine.Status.AvoidedServers))
 	return text
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
@@ -50,14 +51,13 @@ func notConfirmed(ownership maas.Ownership) error {
 	return fmt.Errorf("%w: %s", errNotConfirmed, ownership.Reason)
 }
 
-// learn takes MAAS' answer to a change for a reading. It counts from when it came: what others read while the change was under
-// way may be from before it.
-func (p *pass) learn(m maas.Machine) {
+// learn takes MAAS' answer to a change that was sent then for a reading.
+func (p *pass) learn(m maas.Machine, sent time.Time) {
 	if m.SystemID == "" {
 		p.identity.Readings.Invalidate(p.o.SystemID)
 		return
 	}
-	p.identity.Readings.Learn(m, p.r.Clock.Now())
+	p.identity.Readings.Learn(m, sent)
 }
 
 // notDone turns an error of MAAS into words and a pace. Nothing is retried here: the next pass reads what became of it.
@@ -105,6 +105,7 @@ func (p *pass) annotate(ctx context.Context, step Step) (Step, error) {
 	if p.cluster != nil {
 		cluster = p.cluster.Name
 	}
+	sent := p.r.Clock.Now()
 	m, err := p.identity.MAAS.Annotate(ctx, p.o.SystemID, map[string]string{
 		maas.AnnotationToken:     maas.TokenHash(p.token()),
 		maas.AnnotationNamespace: p.machine.Namespace,
@@ -114,7 +115,7 @@ func (p *pass) annotate(ctx context.Context, step Step) (Step, error) {
 	if err != nil {
 		return p.notDone(step, infrav1.ServerClaimedCondition, err), nil
 	}
-	p.learn(m)
+	p.learn(m, sent)
 	p.log.Info("Annotated the server", "systemID", p.o.SystemID)
 	return step, nil
 }
@@ -148,6 +149,7 @@ func (p *pass) deploy(ctx context.Context, step Step) (Step, error) {
 	if err := p.persistStatus(ctx, func(s *infrav1.MaasMachineStatus) { s.DeployStartTime = &now }); err != nil {
 		return step, err
 	}
+	sent := p.r.Clock.Now()
 	m, err = p.identity.MAAS.Deploy(ctx, p.o.SystemID, maas.DeployRequest{
 		Series: p.machine.Spec.Image, Kernel: p.machine.Spec.Kernel, InMemory: ptr.Deref(p.machine.Spec.DeployInMemory, false),
 		UserData: data, Comment: p.comment(),
@@ -159,7 +161,7 @@ func (p *pass) deploy(ctx context.Context, step Step) (Step, error) {
 	if m.Status != maas.StatusDeploying {
 		m = maas.Machine{} // As it was before MAAS acted.
 	}
-	p.learn(m)
+	p.learn(m, sent)
 	p.log.Info("Deploying", "systemID", p.o.SystemID, "image", p.machine.Spec.Image)
 	p.event(corev1.EventTypeNormal, infrav1.DeployingReason, "Deploy", "MAAS deploys server %s", p.o.SystemID)
 	return step, nil

@@ -62,11 +62,12 @@ func (p *pass) hold(ctx context.Context, step Step) (Step, error) {
 	if _, err := p.confirm(ctx); err != nil {
 		return p.notDone(step, infrav1.ReleasedCondition, err), nil
 	}
+	sent := p.r.Clock.Now()
 	m, err := p.identity.MAAS.Annotate(ctx, p.o.SystemID, map[string]string{maas.AnnotationHold: step.Reason})
 	if err != nil {
 		return p.notDone(step, infrav1.ReleasedCondition, err), nil
 	}
-	p.learn(m)
+	p.learn(m, sent)
 	p.log.Info("Held the server", "systemID", p.o.SystemID, "reason", step.Reason)
 	return step, nil
 }
