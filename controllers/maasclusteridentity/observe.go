@@ -4,18 +4,17 @@
 package maasclusteridentity
 
 import (
-	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/cluster-api/util/conditions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
-	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
 )
 
 // Problem is why the account cannot be used, for conditions.
@@ -23,6 +22,8 @@ type Problem struct{ Reason, Message string }
 
 // Observation is all that a decision may depend on.
 type Observation struct {
+	// Now is when the pass began.
+	Now      time.Time
 	Deleting bool
 	// Machines and Clusters are how many need the identity.
 	Machines, Clusters int
@@ -34,28 +35,48 @@ type Observation struct {
 	Zones []string
 	// Unknown are zones the identity allows and MAAS does not have.
 	Unknown []string
-	// Held are the servers that are held.
-	Held []infrav1.HeldServer
+
+	// Audited says that MAAS listed the account's servers, Servers how many they are.
+	Audited bool
+	Servers int
+	// Held are the servers that are held, Freed those that somebody gave back who is not their machine.
+	Held  []infrav1.HeldServer
+	Freed map[string]bool
+	// Suspects are the servers under which deployments failed.
+	Suspects []infrav1.SuspectServer
+	// Orphans are the servers about which MAAS and the machines do not agree; nothing is known of them unless Audited.
+	Orphans []infrav1.OrphanServer
+	// Doubtful says that something disagrees that is not reported yet, Due when it will be looked at; zero: at the recheck.
+	Doubtful bool
+	Due      time.Time
+	// Unanswered says that MAAS did not answer a question about single servers.
+	Unanswered bool
 }
 
 func (r *Reconciler) observe(ctx context.Context, object *infrav1.MaasClusterIdentity) (Observation, error) {
-	o := Observation{Deleting: !object.DeletionTimestamp.IsZero()}
+	o := Observation{Now: r.Clock.Now(), Deleting: !object.DeletionTimestamp.IsZero()}
+	// None of the objects is changed.
 	machines := &infrav1.MaasMachineList{}
-	if err := r.Client.List(ctx, machines); err != nil {
+	if err := r.Client.List(ctx, machines, client.UnsafeDisableDeepCopy); err != nil {
 		return o, fmt.Errorf("list MaasMachines: %w", err)
 	}
-	ours := slices.DeleteFunc(machines.Items, func(m infrav1.MaasMachine) bool {
-		return m.Spec.Claim == nil || m.Spec.Claim.IdentityName != object.Name
-	})
-	o.Machines = len(ours)
+	for i := range machines.Items {
+		if claim := machines.Items[i].Spec.Claim; claim != nil && claim.IdentityName == object.Name {
+			o.Machines++
+		}
+	}
 	clusters := &infrav1.MaasClusterList{}
-	if err := r.Client.List(ctx, clusters); err != nil {
+	if err := r.Client.List(ctx, clusters, client.UnsafeDisableDeepCopy); err != nil {
 		return o, fmt.Errorf("list MaasClusters: %w", err)
 	}
 	for i := range clusters.Items {
 		if clusters.Items[i].Spec.IdentityRef.Name == object.Name {
 			o.Clusters++
 		}
+	}
+	identities := &infrav1.MaasClusterIdentityList{}
+	if err := r.Client.List(ctx, identities, client.UnsafeDisableDeepCopy); err != nil {
+		return o, fmt.Errorf("list MaasClusterIdentities: %w", err)
 	}
 	identity, err := r.Scope.Get(ctx, object.Name)
 	if err != nil {
@@ -64,85 +85,47 @@ func (r *Reconciler) observe(ctx context.Context, object *infrav1.MaasClusterIde
 			return o, err
 		}
 		o.Unusable = &Problem{unusable.Reason, unusable.Error()}
-		o.Held = heldServers(object.Status.Held, ours, nil, r.now())
-		return o, nil
+	} else {
+		o.Account = identity.Account
+		r.observeZones(ctx, object, identity, &o)
 	}
-	o.Account = identity.Account
-	r.observeMAAS(ctx, object, identity, ours, &o)
+	account := o.Account
+	if account == "" {
+		account = object.Status.Account
+	}
+	f := newFleet(machines.Items, object.Name, sharing(identities.Items, object, account))
+	if o.Unusable == nil {
+		r.audit(ctx, object, identity, f, &o)
+	} else {
+		o.Held, o.Freed = heldServers(object.Status.Held, f, &view{account: account}, metav1.NewTime(o.Now))
+	}
+	o.Suspects = suspectServers(object.Status.Suspects, f, o.Freed)
 	return o, nil
 }
 
-func (r *Reconciler) now() metav1.Time { return metav1.NewTime(r.Clock.Now()) }
-
-func (r *Reconciler) observeMAAS(ctx context.Context, object *infrav1.MaasClusterIdentity, identity *scope.Identity, ours []infrav1.MaasMachine, o *Observation) {
-	zones, err := identity.MAAS.Zones(ctx)
-	if err != nil {
-		unusable := scope.UnusableMAAS(object.Name, err)
-		o.Unusable = &Problem{unusable.Reason, unusable.Error()}
-		o.Held = heldServers(object.Status.Held, ours, nil, r.now())
-		return
+// observeZones asks for the zones, which also shows that the account can still be used: after the recheck, when the credentials
+// were renewed, and when people changed the object. Machines that come and go do not make MAAS be asked.
+func (r *Reconciler) observeZones(ctx context.Context, object *infrav1.MaasClusterIdentity, identity *scope.Identity, o *Observation) {
+	kept := r.account(object.Name)
+	now := tried{at: o.Now, maas: identity.MAAS, generation: object.Generation, annotations: object.Annotations}
+	if last := kept.tried; now.maas == last.maas && now.generation == last.generation && maps.Equal(now.annotations, last.annotations) &&
+		now.at.Sub(last.at) < recheck {
+		now = last
+	} else {
+		zones, err := identity.MAAS.Zones(ctx)
+		if err != nil {
+			unusable := scope.UnusableMAAS(object.Name, err)
+			o.Unusable = &Problem{unusable.Reason, unusable.Error()}
+			kept.tried = tried{}
+			return
+		}
+		slices.Sort(zones)
+		now.zones, now.annotations = zones, maps.Clone(object.Annotations)
 	}
-	slices.Sort(zones)
-	o.Zones = zones
+	kept.tried = now
+	o.Zones = slices.Clone(now.zones)
 	if allowed := object.Spec.AllowedZones; len(allowed) > 0 {
-		o.Zones = slices.DeleteFunc(slices.Clone(zones), func(zone string) bool { return !slices.Contains(allowed, zone) })
-		o.Unknown = slices.DeleteFunc(slices.Clone(allowed), func(zone string) bool { return slices.Contains(zones, zone) })
+		o.Zones = slices.DeleteFunc(o.Zones, func(zone string) bool { return !slices.Contains(allowed, zone) })
+		o.Unknown = slices.DeleteFunc(slices.Clone(allowed), func(zone string) bool { return slices.Contains(now.zones, zone) })
 	}
-	maxAge := r.AuditInterval
-	if _, fresh := r.left.LoadAndDelete(object.Name); fresh {
-		maxAge = 0
-	}
-	owned, err := identity.Readings.Owned(ctx, identity.Account, maxAge)
-	if err != nil {
-		// The account works; which servers are held is as it was.
-		if maxAge == 0 {
-			r.left.Store(object.Name, true)
-		}
-		owned = nil
-	}
-	o.Held = heldServers(object.Status.Held, ours, owned, r.now())
-}
-
-func held(machine *infrav1.MaasMachine) bool {
-	return conditions.GetReason(machine, infrav1.ReleasedCondition) == infrav1.HeldReason
-}
-
-// heldServers are those of machines that say so, and those that MAAS' annotations say so of, whose machine may be gone. Without
-// an answer of MAAS, those known stay.
-func heldServers(known []infrav1.HeldServer, machines []infrav1.MaasMachine, owned map[string]maas.Machine, now metav1.Time) []infrav1.HeldServer {
-	found := map[string]infrav1.HeldServer{}
-	if owned == nil {
-		for _, server := range known {
-			found[server.SystemID] = server
-		}
-	}
-	for id := range owned {
-		m := owned[id]
-		if reason := m.Annotations[maas.AnnotationHold]; reason != "" && m.Annotations[maas.AnnotationToken] != "" && !m.Status.ReleaseUnderWay() {
-			found[id] = infrav1.HeldServer{SystemID: id, Reason: reason, Machine: m.Annotations[maas.AnnotationNamespace] + "/" + m.Annotations[maas.AnnotationName]}
-		}
-	}
-	for i := range machines {
-		machine := &machines[i]
-		if id := machine.Status.SystemID; id != "" {
-			delete(found, id) // The machine knows better than a list that may be old.
-			if held(machine) {
-				found[id] = infrav1.HeldServer{SystemID: id, Reason: infrav1.HeldReason, Machine: client.ObjectKeyFromObject(machine).String()}
-			}
-		}
-	}
-	since := map[string]metav1.Time{}
-	for _, server := range known {
-		since[server.SystemID] = server.Since
-	}
-	list := make([]infrav1.HeldServer, 0, len(found))
-	for id, server := range found {
-		server.Since = now
-		if before, ok := since[id]; ok {
-			server.Since = before
-		}
-		list = append(list, server)
-	}
-	slices.SortFunc(list, func(a, b infrav1.HeldServer) int { return cmp.Compare(a.SystemID, b.SystemID) })
-	return list
 }

@@ -9,12 +9,11 @@ import (
 	"math/rand/v2"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/cluster-api/util/conditions"
 	"sigs.k8s.io/cluster-api/util/finalizers"
 	"sigs.k8s.io/cluster-api/util/labels"
-	"sigs.k8s.io/cluster-api/util/patch"
 	"sigs.k8s.io/cluster-api/util/paused"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -23,7 +22,11 @@ import (
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 )
 
-const passTimeout = 2 * time.Minute
+const (
+	passTimeout = 2 * time.Minute
+	// staleRetry is how long the cache is given to catch up with a write of ours.
+	staleRetry = 50 * time.Millisecond
+)
 
 // Reconcile tries one identity and reports what it holds.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
@@ -32,6 +35,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	r.once.Do(r.complete)
 	object := &infrav1.MaasClusterIdentity{}
 	if err := r.Client.Get(ctx, request.NamespacedName, object); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.accounts.Delete(request.Name)
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if r.WatchFilterValue != "" && !labels.HasWatchLabel(object, r.WatchFilterValue) {
@@ -43,41 +49,58 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if stop, requeue, err := paused.EnsurePausedCondition(ctx, r.Client, nil, object); stop || requeue || err != nil {
 		return ctrl.Result{}, err
 	}
-	patcher, err := patch.NewHelper(object, r.Client)
-	if err != nil {
-		return ctrl.Result{}, fmt.Errorf("prepare the patch of MaasClusterIdentity: %w", err)
-	}
 	observation, err := r.observe(ctx, object)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	step := decide(observation)
+	step := decide(object, observation)
+	before := object.DeepCopy()
 	if step.DropFinalizer {
 		controllerutil.RemoveFinalizer(object, infrav1.MaasClusterIdentityFinalizer)
-		return ctrl.Result{}, client.IgnoreNotFound(patcher.Patch(ctx, object))
+		return ctrl.Result{}, client.IgnoreNotFound(r.Client.Patch(ctx, object, client.MergeFrom(before)))
 	}
-	was := conditions.Get(object, infrav1.ReadyCondition)
 	report(object, observation, step)
-	r.tell(object, was, step)
-	if err := patcher.Patch(ctx, object, patch.WithOwnedConditions{Conditions: ownedConditions}); client.IgnoreNotFound(err) != nil {
-		return ctrl.Result{}, err
+	if err := r.store(ctx, before, object); err != nil {
+		if apierrors.IsConflict(err) {
+			// The cache was behind: what was decided is decided again on the newest version.
+			return ctrl.Result{RequeueAfter: jitter(staleRetry)}, nil
+		}
+		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if step.Ready.Status != metav1.ConditionTrue {
-		return ctrl.Result{RequeueAfter: jitter(r.PollInterval)}, nil
-	}
-	return ctrl.Result{RequeueAfter: jitter(recheck)}, nil
+	r.tell(before, object)
+	return ctrl.Result{RequeueAfter: r.after(object, observation, step)}, nil
 }
 
-// tell records an event when the identity becomes usable or ceases to be.
-func (r *Reconciler) tell(object *infrav1.MaasClusterIdentity, was *metav1.Condition, step Step) {
-	if r.Recorder == nil || was != nil && was.Status == step.Ready.Status && was.Reason == step.Ready.Reason {
-		return
+// store writes the status as one, against the version it was decided on: written over a newer one it would forget what that
+// listed, and machines rely on what is listed.
+func (r *Reconciler) store(ctx context.Context, before, object *infrav1.MaasClusterIdentity) error {
+	if equality.Semantic.DeepEqual(before.Status, object.Status) {
+		return nil
 	}
-	kind, note := corev1.EventTypeWarning, step.Ready.Message
-	if step.Ready.Status == metav1.ConditionTrue {
-		kind, note = corev1.EventTypeNormal, "The MAAS account can be used"
+	if err := r.Client.Status().Patch(ctx, object, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("store the status of MaasClusterIdentity: %w", err)
 	}
-	r.Recorder.Eventf(object, nil, kind, step.Ready.Reason, "Try", "%s", note)
+	return nil
+}
+
+// after is when something changes that wakes nobody.
+func (r *Reconciler) after(object *infrav1.MaasClusterIdentity, o Observation, step Step) time.Duration {
+	if step.Ready.Status != metav1.ConditionTrue || o.Unanswered {
+		return jitter(r.PollInterval)
+	}
+	next := jitter(recheck)
+	for _, held := range o.Held {
+		if held.Reason == infrav1.HeldReason {
+			next = min(next, jitter(r.PollInterval)) // Its machine is about to write the reason to MAAS.
+		}
+	}
+	_, leaves := heldLately(object.Spec.CircuitBreaker, o.Held, o.Now)
+	for _, at := range []time.Time{o.Due, leaves} {
+		if !at.IsZero() {
+			next = min(next, max(at.Sub(o.Now), 0)+time.Millisecond)
+		}
+	}
+	return next
 }
 
 func jitter(d time.Duration) time.Duration {

@@ -1,8 +1,9 @@
 // Copyright The cluster-api-provider-maas-dpu Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package maasclusteridentity says whether a MAAS account can be used, and which of its servers are held. It keeps an identity
-// while machines or clusters need it.
+// Package maasclusteridentity says whether a MAAS account can be used, and audits its servers: which are held, on which
+// deployments failed, whether so many are held that new claims have to stop, and about which MAAS and the MaasMachines do not
+// agree. It changes nothing in MAAS. It keeps an identity while machines or clusters need it.
 package maasclusteridentity
 
 import (
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/cluster-api/util/predicates"
@@ -50,10 +52,19 @@ type Reconciler struct {
 	PollInterval time.Duration
 	// AuditInterval is how often all servers of the account are listed. Default 10 min.
 	AuditInterval time.Duration
+	// OrphanGrace is for how long MAAS and a machine must disagree before it is told. Default 2 min, or AuditInterval if that
+	// is shorter.
+	OrphanGrace time.Duration
 
 	once sync.Once
-	// left are the identities some of whose machines went and left a server behind, so that the list is made anew.
-	left sync.Map
+	// accounts are what is remembered, by the identity's name: *account.
+	accounts sync.Map
+}
+
+// account is what is remembered of an identity.
+func (r *Reconciler) account(identity string) *account {
+	kept, _ := r.accounts.LoadOrStore(identity, &account{looks: map[string]look{}, doubts: map[string]*doubt{}})
+	return kept.(*account)
 }
 
 // SetupWithManager adds the controller to the manager.
@@ -82,6 +93,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, opt
 func (r *Reconciler) complete() {
 	r.PollInterval = cmp.Or(r.PollInterval, defaultPollInterval)
 	r.AuditInterval = cmp.Or(r.AuditInterval, defaultAuditInterval)
+	r.OrphanGrace = cmp.Or(r.OrphanGrace, min(defaultOrphanGrace, r.AuditInterval))
 	if r.Clock == nil {
 		r.Clock = clock.RealClock{}
 	}
@@ -103,21 +115,38 @@ func identityOfCluster(_ context.Context, object client.Object) []ctrl.Request {
 	return []ctrl.Request{{NamespacedName: client.ObjectKey{Name: cluster.Spec.IdentityRef.Name}}}
 }
 
-// machineMatters lets through machines that go, and those that become held or are no longer.
+// machineMatters lets through machines that go, those that become held or are no longer, those that let their server go, and
+// those that avoid another server. It notes which servers were let go: they may be held.
 func (r *Reconciler) machineMatters() predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc: func(event.CreateEvent) bool { return false },
 		UpdateFunc: func(e event.UpdateEvent) bool {
 			before, ok1 := e.ObjectOld.(*infrav1.MaasMachine)
 			after, ok2 := e.ObjectNew.(*infrav1.MaasMachine)
-			return ok1 && ok2 && held(before) != held(after)
+			if !ok1 || !ok2 {
+				return false
+			}
+			lost := before.Status.SystemID != "" && before.Status.SystemID != after.Status.SystemID
+			if lost {
+				r.leave(before)
+			}
+			return lost || heldBy(before) != heldBy(after) ||
+				!equality.Semantic.DeepEqual(before.Status.AvoidedServers, after.Status.AvoidedServers)
 		},
 		DeleteFunc: func(e event.DeleteEvent) bool {
 			machine, ok := e.Object.(*infrav1.MaasMachine)
-			if ok && machine.Spec.Override != nil && machine.Spec.Claim != nil {
-				r.left.Store(machine.Spec.Claim.IdentityName, true)
+			if ok {
+				r.leave(machine)
 			}
 			return ok
 		},
+	}
+}
+
+// leave notes that a machine no longer has its server, where that may be held: a server given back in order is of no interest.
+func (r *Reconciler) leave(machine *infrav1.MaasMachine) {
+	id := machine.Status.SystemID
+	if machine.Spec.Claim != nil && id != "" && (heldBy(machine) != "" || avoids(machine, id) || machine.Spec.Override != nil) {
+		r.account(machine.Spec.Claim.IdentityName).leave(id)
 	}
 }
