@@ -17,7 +17,8 @@ const (
 	feedPages = 5
 	// feedTimeout bounds one question to the feed, which MAAS answers in 30 ms: those who wait for machines must not wait for it.
 	feedTimeout = 10 * time.Second
-	// feedRetry is after how long a feed that failed is tried again.
+	// feedTries is how often a feed that fails is tried at once at the next poll; feedRetry is after how long it is then.
+	feedTries = 3
 	feedRetry = time.Minute
 	// feedGap is for how long the feed may go unasked before it is begun anew: it would be a long way to catch up.
 	feedGap = 10 * time.Minute
@@ -31,12 +32,13 @@ type follower struct {
 	// fallback is told of every poll that had to do without the feed. May be nil.
 	fallback func()
 
-	epoch   int
-	begun   bool
-	cursor  int64
-	asked   time.Time
-	retryAt time.Time
-	failing bool
+	epoch  int
+	begun  bool
+	cursor int64
+	asked  time.Time
+	// failures are those in a row.
+	failures int
+	retryAt  time.Time
 }
 
 // due reports that MAAS is to be asked something now.
@@ -59,7 +61,7 @@ func (f *follower) poll(ctx context.Context, log logr.Logger) time.Duration {
 			return pause
 		}
 	}
-	if f.failing && f.fallback != nil {
+	if f.failures > 0 && f.fallback != nil {
 		f.fallback()
 	}
 	return f.read(ctx, log)
@@ -136,23 +138,26 @@ func askFeed(ctx context.Context, client MAAS, after int64, query maas.EventQuer
 // judge notes whether the feed works. It returns for how long MAAS wants not to be asked anything.
 func (f *follower) judge(ctx context.Context, log logr.Logger, err error) time.Duration {
 	if err == nil {
-		if f.failing {
+		if f.failures > 0 {
 			log.Info("MAAS' event feed is followed again")
 		}
-		f.failing, f.retryAt = false, time.Time{}
+		f.failures, f.retryAt = 0, time.Time{}
 		return 0
 	}
 	if ctx.Err() != nil {
 		return 0
 	}
 	f.readings.uncover()
-	if !f.failing {
+	f.failures++
+	if f.failures == 1 {
 		log.Error(err, "MAAS' event feed cannot be followed: every machine that is waited for is read at every poll")
 	}
-	f.failing, f.retryAt = true, f.readings.clock.Now().Add(feedRetry)
 	pause := min(maas.RetryAfter(err), longestPause)
-	if pause > 0 {
+	switch {
+	case pause > 0:
 		f.readings.reading.postpone(err) // MAAS wants not to be asked: nobody reads until then.
+	case f.failures > feedTries:
+		f.retryAt = f.readings.clock.Now().Add(feedRetry)
 	}
 	return pause
 }

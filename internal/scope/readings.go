@@ -51,9 +51,9 @@ type Readings struct {
 // machineReading is the last answer about one machine; at is when the question was sent, zero if it no longer counts. A
 // question sent before changed does not count: its answer may be from before the change.
 type machineReading struct {
-	// asked is when somebody asked last; wanted the same by the age accepted, of those who wait.
+	// asked is when somebody asked last, maxAge what was accepted then; zero if nobody waits.
 	asked    time.Time
-	wanted   map[time.Duration]time.Time
+	maxAge   time.Duration
 	watchers map[types.NamespacedName]bool
 
 	changed time.Time
@@ -78,9 +78,9 @@ func NewReadings(client MAAS, interval time.Duration, clock clock.WithTicker) *R
 }
 
 // Machine returns a machine as it was at most maxAge ago (0 means the poll interval) and since the last Invalidate, Learn and
-// event about it. More than the interval counts only while MAAS' event feed is followed. Who accepts a minute or less is taken to
-// wait: the machine is read until that time and some intervals have passed since somebody asked. A machine the account does not
-// see is asked for by itself, which tells a *maas.NotFoundError from a *maas.ForbiddenError.
+// event about it. More than the interval counts only while MAAS' event feed is followed. Who accepts a minute or less, or twelve
+// intervals, waits: the machine is read for it until it has not asked for three intervals. A machine the account does not see is
+// asked for by itself, which tells a *maas.NotFoundError from a *maas.ForbiddenError.
 func (r *Readings) Machine(ctx context.Context, systemID string, maxAge time.Duration) (maas.Machine, error) {
 	if maxAge <= 0 {
 		maxAge = r.interval
@@ -90,14 +90,15 @@ func (r *Readings) Machine(ctx context.Context, systemID string, maxAge time.Dur
 		client, _ := r.source()
 		return client.Machine(ctx, systemID)
 	}
-	reading, ok := r.fresh(systemID, maxAge)
+	arrived := r.clock.Now()
+	reading, ok := r.fresh(systemID, maxAge, arrived)
 	if ok {
 		return r.answer(ctx, systemID, reading)
 	}
 	if err := r.reading.enter(ctx, maas.Call{Operation: "list by ID"}); err != nil {
 		return maas.Machine{}, err
 	}
-	if reading, ok := r.fresh(systemID, maxAge); ok {
+	if reading, ok := r.fresh(systemID, maxAge, arrived); ok {
 		r.reading.pass()
 		return r.answer(ctx, systemID, reading)
 	}
@@ -106,7 +107,7 @@ func (r *Readings) Machine(ctx context.Context, systemID string, maxAge time.Dur
 	if err != nil {
 		return maas.Machine{}, err
 	}
-	reading, ok = r.fresh(systemID, maxAge)
+	reading, ok = r.fresh(systemID, maxAge, arrived)
 	if !ok {
 		client, _ := r.source()
 		return client.Machine(ctx, systemID) // Changed while it was read.
@@ -176,7 +177,7 @@ func (r *Readings) entry(systemID string) *machineReading {
 	reading, ok := r.machines[systemID]
 	if !ok {
 		reading = &machineReading{
-			asked: r.clock.Now(), wanted: map[time.Duration]time.Time{}, watchers: map[types.NamespacedName]bool{},
+			asked: r.clock.Now(), watchers: map[types.NamespacedName]bool{},
 		}
 		r.machines[systemID] = reading
 	}
@@ -204,15 +205,16 @@ func (r *Readings) serve(client MAAS) {
 	r.auditing.reset()
 }
 
-// fresh notes that the machine is wanted, and returns its reading if it is young enough.
-func (r *Readings) fresh(systemID string, maxAge time.Duration) (machineReading, bool) {
+// fresh notes that the machine is wanted, and returns its reading if it is young enough for somebody who arrived then.
+func (r *Readings) fresh(systemID string, maxAge time.Duration, arrived time.Time) (machineReading, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.clock.Now()
 	reading := r.entry(systemID)
-	reading.asked = now
+	// There is one who waits for a server: what it accepts now counts, not what it accepted before.
+	reading.asked, reading.maxAge = now, 0
 	if waits(maxAge, r.interval) {
-		reading.wanted[maxAge] = now
+		reading.maxAge = maxAge
 	}
 	if reading.at.IsZero() {
 		return machineReading{}, false
@@ -222,8 +224,7 @@ func (r *Readings) fresh(systemID string, maxAge time.Duration) (machineReading,
 		// Without a poller who comes back after the interval should not just miss it.
 		accepted = accepted * 9 / 10
 	}
-	age := now.Sub(reading.at)
-	return *reading, age < accepted || age == accepted && !now.After(r.polledUntil)
+	return *reading, now.Sub(reading.at) < accepted || !reading.at.Before(arrived)
 }
 
 // answer asks by itself for a machine that is not listed, once for each reading.
@@ -251,13 +252,12 @@ func (r *Readings) answer(ctx context.Context, systemID string, reading machineR
 func (r *Readings) wants(now time.Time) []want {
 	wants := make([]want, 0, len(r.machines))
 	for id, reading := range r.machines {
-		w := want{systemID: id, readAt: reading.at, event: !reading.event.IsZero(), watched: len(reading.watchers) > 0}
-		for maxAge, asked := range reading.wanted {
-			if waitsUntil(asked, maxAge, r.interval).Before(now) {
-				delete(reading.wanted, maxAge)
-			} else if w.maxAge == 0 || maxAge < w.maxAge {
-				w.maxAge = maxAge
-			}
+		if now.Sub(reading.asked) > forgetAfter*r.interval {
+			reading.maxAge = 0
+		}
+		w := want{
+			systemID: id, maxAge: reading.maxAge, readAt: reading.at,
+			event: !reading.event.IsZero(), watched: len(reading.watchers) > 0,
 		}
 		if !w.watched && w.maxAge == 0 && now.Sub(reading.asked) > remember {
 			delete(r.machines, id)

@@ -6,12 +6,13 @@ package scope
 import "time"
 
 const (
-	// idleFeed is how often MAAS' event feed is asked while nobody waits for a machine. Who accepts an older reading than this
-	// waits for nothing.
+	// idleFeed is how often MAAS' event feed is asked while nobody waits for a machine.
 	idleFeed = time.Minute
-	// forgetAfter is for how many intervals longer than the reading may be old nobody may ask for a machine before it is no
-	// longer read.
+	// forgetAfter is for how many intervals nobody may ask for a machine before it is no longer read.
 	forgetAfter = 3
+	// longestWait is how many intervals old a reading may be for somebody who waits; who accepts an older one, and than a
+	// minute, only wants to know that nothing changed.
+	longestWait = 12
 )
 
 // want is what is known of one machine where it is decided what to read.
@@ -79,13 +80,4 @@ func feedDue(wants []want, since time.Duration) bool {
 }
 
 // waits reports that who accepts a reading so old waits for a change, rather than to be told of one.
-func waits(maxAge, interval time.Duration) bool { return maxAge <= max(idleFeed, interval) }
-
-// waitsUntil is until when somebody counts as waiting who asked then.
-func waitsUntil(asked time.Time, maxAge, interval time.Duration) time.Time {
-	until := asked.Add(forgetAfter * interval)
-	if maxAge > interval {
-		until = until.Add(maxAge)
-	}
-	return until
-}
+func waits(maxAge, interval time.Duration) bool { return maxAge <= max(idleFeed, longestWait*interval) }

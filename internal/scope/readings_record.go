@@ -47,7 +47,7 @@ func (r *Readings) record(epoch int, sent time.Time, ids []string, listed map[st
 		}
 		machine := listed[id]
 		// What was never known is news to nobody who asks; who does not ask has to be told that something happened.
-		told := reading.known && reading.differs(machine) || !reading.event.IsZero() && len(reading.wanted) == 0
+		told := reading.known && reading.differs(machine) || !reading.event.IsZero() && reading.maxAge == 0
 		reading.keep(machine, sent)
 		if told {
 			for object := range reading.watchers {

@@ -59,7 +59,7 @@ type Turns struct {
 	clock    clock.PassiveClock
 	// wake is told of machines whose turn has come. May be nil.
 	wake func(types.NamespacedName)
-	mu sync.Mutex
+	mu   sync.Mutex
 	// settled is when all who wait have asked once since the start of this process.
 	settled time.Time
 	size    int

@@ -8,9 +8,11 @@ import (
 	"crypto/tls"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -215,6 +217,33 @@ func TestObserve(t *testing.T) {
 	_ = c.Abort(context.Background(), "abc123", "")
 	if len(seen) != 2 || seen[0].Operation != "abort" || seen[0].Code != 404 || seen[0].Duration <= 0 || seen[1].Code != 0 {
 		t.Errorf("observations are %+v", seen)
+	}
+}
+
+// Admit comes before a call is sent and its refusal ends it: nothing was changed, and nothing is observed.
+func TestAdmit(t *testing.T) {
+	var steps []string
+	refusal := errors.New("not now")
+	r := newRegion(t, respond(200, machineJSON))
+	c := r.client(t, func(c *Config) {
+		c.Admit = func(_ context.Context, operation string) error {
+			steps = append(steps, fmt.Sprintf("admit %s after %d", operation, len(r.seen())))
+			if operation == "release" {
+				return refusal
+			}
+			return nil
+		}
+		c.Observe = func(o Observation) { steps = append(steps, "observe "+o.Operation) }
+	})
+	if err := c.Abort(context.Background(), "abc123", ""); err != nil {
+		t.Fatal(err)
+	}
+	err := c.Release(context.Background(), "abc123", ReleaseRequest{Erase: EraseNone})
+	if kinds(err) != "unavailable" || !errors.Is(err, refusal) {
+		t.Errorf("error is %q (%v)", kinds(err), err)
+	}
+	if want := []string{"admit abort after 0", "observe abort", "admit release after 1"}; !slices.Equal(steps, want) || len(r.seen()) != 1 {
+		t.Errorf("got %q and %d requests, want %q and 1", steps, len(r.seen()), want)
 	}
 }
 
