@@ -255,6 +255,39 @@ func TestAbandoned(t *testing.T) {
 	w.want("known stays without an answer", w.held(), "x Abandoned")
 }
 
+// TestLetGoBeforeItWasListed: held and let go between two passes.
+func TestLetGoBeforeItWasListed(t *testing.T) {
+	w := newWorld(t, server("x", "m", maas.StatusFailedDeployment))
+	w.add(machine("m", "x"))
+	w.pass()
+	w.put(server("x", "m", maas.StatusFailedDeployment, hold(infrav1.ServerSuspectReason)))
+	w.change("m", released(infrav1.ServerSuspectReason))
+	w.change("m", func(m *infrav1.MaasMachine) { m.Status.SystemID = "" })
+	w.pass()
+	w.want("let go", w.held(), "x ServerSuspect")
+}
+
+// TestReadingsOfOthersCount: what was read for a machine that waits for its server is not asked for again.
+func TestReadingsOfOthersCount(t *testing.T) {
+	w := newWorld(t)
+	w.pass()
+	w.put(server("x", "m", maas.StatusDeploying), server("y", "n", maas.StatusDeployed, hold(infrav1.EraseFailedReason)))
+	w.add(machine("m", "x"), machine("n", "y", released(infrav1.HeldReason)))
+	for range 16 {
+		for _, id := range []string{"x", "y"} {
+			if _, err := w.readings.Machine(w.Context(), id, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.region.calls["look"] = 0
+		w.later(30 * time.Second)
+		if looks := w.region.calls["look"]; looks != 0 {
+			t.Fatalf("MAAS was asked %d times", looks)
+		}
+	}
+	w.want("why it is held", w.held(), "y EraseFailed")
+}
+
 // TestLookBeforeLettingGo: what a look found a moment before a machine let its server go does not count.
 func TestLookBeforeLettingGo(t *testing.T) {
 	w := newWorld(t, server("x", "m", maas.StatusDeployed, annotated(maas.AnnotationName, "n")))
@@ -263,8 +296,15 @@ func TestLookBeforeLettingGo(t *testing.T) {
 	w.add(m)
 	w.later(2*time.Minute + time.Second)
 	w.want("just looked at", w.orphans(), "x AnnotationsDisagree red/m")
+	w.change("m", released(infrav1.AbandonedReason))
+	w.pass()
+	w.want("about to be let go", w.held(), "x Abandoned")
 	w.put(server("x", "m", maas.StatusDeployed, annotated(maas.AnnotationName, "n"), hold(infrav1.AbandonedReason)))
+	w.region.away["look"] = true
 	w.remove("m")
+	w.pass()
+	w.want("let go, MAAS does not answer", w.held(), "x Abandoned")
+	w.region.away["look"] = false
 	w.pass()
 	w.want("let go", w.held(), "x Abandoned")
 }

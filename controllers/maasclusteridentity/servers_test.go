@@ -206,6 +206,10 @@ func TestHeldServers(t *testing.T) {
 			machines: []infrav1.MaasMachine{machine("m", "x", lostServer, provisioned)},
 			looks:    looks(server("x", "gone", deployed, hold("Abandoned"))), want: "x red/gone Abandoned",
 		},
+		"held under another claim, which the one that records it has not seen": {
+			machines: []infrav1.MaasMachine{machine("m", "x", provisioned)},
+			looks:    looks(server("x", "gone", deployed, hold("Abandoned"))), want: "x red/gone Abandoned",
+		},
 		"a hold without a claim is nobody's": {looks: looks(server("x", "", deployed, hold("x")))},
 		"words nobody foresaw": {
 			looks: looks(server("x", "gone", deployed, hold("see ticket #7"), annotated(maas.AnnotationName, ""))), want: "x  Held",
