@@ -32,10 +32,19 @@ func (w maasMachineWebhook) check(ctx context.Context, old, machine *infrav1.Maa
 		v.refuse(field.Invalid(spec.Child("claim", "token"), field.OmitValueType{},
 			"was made for another object: leave claim out, the controller writes it"))
 	}
+	if adopts(machine) && (old == nil || !adopts(old)) {
+		v.refuse(field.Forbidden(spec.Child("override", "action"), "AdoptServer is not supported yet: leave override out, release the server "+
+			"with erase in MAAS, and let a machine claim it by a tag that no other server has"))
+	}
 	if old != nil && old.Spec.Release == machine.Spec.Release {
 		return nil // nothing else that depends on other objects can be changed
 	}
 	return w.checkConstraints(ctx, spec, machine, &machine.Spec.MachineConstraints, v)
+}
+
+// adopts says that an override is asked for that no controller carries out.
+func adopts(machine *infrav1.MaasMachine) bool {
+	return machine.Spec.Override != nil && machine.Spec.Override.Action == infrav1.OverrideAdoptServer
 }
 
 // checkConstraints judges what a machine, or a template of machines, asks for by its cluster and the identity of that, as far

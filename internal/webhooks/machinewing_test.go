@@ -111,6 +111,11 @@ func TestMaasMachine(t *testing.T) {
 	})}
 	noPorts := change(func(m *infrav1.MaasMachine) { m.Spec.Ports = nil })
 	quick := change(func(m *infrav1.MaasMachine) { m.Spec.Release.Erase = infrav1.ReleaseEraseQuick })
+	overridden := func(action infrav1.OverrideAction) *infrav1.MaasMachine {
+		return change(func(m *infrav1.MaasMachine) {
+			m.Spec.Override = &infrav1.MachineOverride{Override: infrav1.Override{Action: action, By: "op", Reason: "why"}}
+		})
+	}
 	runCases(t, maasMachineValidator, []verdictCase[*infrav1.MaasMachine]{
 		{name: "everything is there", world: ready, object: machine},
 		{name: "no cluster yet", object: noPorts},
@@ -128,6 +133,18 @@ func TestMaasMachine(t *testing.T) {
 		{
 			name: "pool not allowed", object: change(func(m *infrav1.MaasMachine) { m.Spec.ResourcePool = "gpu" }), refused: "choose among general",
 			world: []client.Object{newCluster(), newMaasCluster(nil), newVPC(nodes()), newIdentity(func(i *infrav1.MaasClusterIdentity) { i.Spec.AllowedPools = []string{"general"} })},
+		},
+		{name: "abandoned", world: ready, old: machine, object: overridden(infrav1.OverrideAbandon)},
+		{name: "adoption", world: ready, object: overridden(infrav1.OverrideAdoptServer), refused: "AdoptServer is not supported yet: leave override out"},
+		{name: "adoption asked for later", world: ready, old: machine, object: overridden(infrav1.OverrideAdoptServer), refused: "claim it by a tag that no other server has"},
+		{name: "adoption instead of abandoning", world: ready, old: overridden(infrav1.OverrideAbandon), object: overridden(infrav1.OverrideAdoptServer), refused: "is not supported yet"},
+		{
+			name: "adoption, admitted before", world: ready, old: overridden(infrav1.OverrideAdoptServer),
+			object: with(overridden(infrav1.OverrideAdoptServer), func(m *infrav1.MaasMachine) { moving(m) }),
+		},
+		{
+			name: "adoption, being deleted", world: ready, old: machine,
+			object: with(overridden(infrav1.OverrideAdoptServer), func(m *infrav1.MaasMachine) { deleting(m) }),
 		},
 		{name: "its own claim", world: ready, object: change(func(m *infrav1.MaasMachine) { m.Spec.Claim = &infrav1.MachineClaim{Token: newToken(t, "m-1")} })},
 		{
@@ -174,6 +191,22 @@ func TestMaasClusterIdentity(t *testing.T) {
 		{name: "a bundle broken later", old: newIdentity(nil), object: bundle(broken), refused: "cannot be parsed"},
 		{name: "a broken bundle, admitted before", old: bundle(broken), object: with(bundle(broken), func(i *infrav1.MaasClusterIdentity) { moving(i) })},
 		{name: "nobody allowed", object: newIdentity(func(i *infrav1.MaasClusterIdentity) { i.Spec.AllowedNamespaces = nil }), warned: "no namespace may use this identity"},
+		{
+			name: "zones, pools and namespaces taken away",
+			old: newIdentity(func(i *infrav1.MaasClusterIdentity) {
+				i.Spec.AllowedZones, i.Spec.AllowedPools = []string{"z1", "z2"}, []string{"general", "gpu"}
+				i.Spec.AllowedNamespaces.Names = []string{"red", "blue"}
+			}),
+			object: newIdentity(func(i *infrav1.MaasClusterIdentity) {
+				i.Spec.AllowedZones, i.Spec.AllowedPools = []string{"z1"}, []string{"gpu"}
+				i.Spec.AllowedNamespaces.Names = []string{"red"}
+			}),
+		},
+		{
+			name: "without breaker, deadlines and release policy", object: newIdentity(func(i *infrav1.MaasClusterIdentity) {
+				i.Spec.CircuitBreaker, i.Spec.Deadlines, i.Spec.Release = infrav1.CircuitBreaker{}, infrav1.Deadlines{}, infrav1.IdentityRelease{}
+			}),
+		},
 		{
 			name: "a selector that is none", refused: "is no label selector",
 			object: newIdentity(func(i *infrav1.MaasClusterIdentity) {
