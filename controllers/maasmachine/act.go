@@ -171,13 +171,14 @@ func (p *pass) leave() {
 }
 
 func (p *pass) recordRelease(ctx context.Context, step Step) (Step, error) {
-	return step, p.storeRelease(ctx, p.erase())
+	return step, p.persistStatus(ctx, p.releaseRecord(p.erase()))
 }
 
-func (p *pass) storeRelease(ctx context.Context, erase infrav1.ReleaseErase) error {
-	return p.persistStatus(ctx, func(s *infrav1.MaasMachineStatus) {
+// releaseRecord writes down that MAAS releases the server.
+func (p *pass) releaseRecord(erase infrav1.ReleaseErase) func(*infrav1.MaasMachineStatus) {
+	return func(s *infrav1.MaasMachineStatus) {
 		s.Release = &infrav1.MachineReleaseStatus{SystemID: p.o.SystemID, Erase: erase, AcceptedAt: p.now()}
-	})
+	}
 }
 
 func (p *pass) dropFinalizer(ctx context.Context, step Step) (Step, error) {

@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
@@ -57,6 +58,7 @@ func (p *pass) learn(m maas.Machine, sent time.Time) {
 		p.identity.Readings.Invalidate(p.o.SystemID)
 		return
 	}
+	p.identity.Readings.Watch(m.SystemID, client.ObjectKeyFromObject(p.machine))
 	p.identity.Readings.Learn(m, sent)
 }
 

@@ -16,11 +16,14 @@ import (
 // powerOffPolls is after how many polls a power-off that was not seen to work is sent again.
 const powerOffPolls = 12
 
-// order stores what MAAS is about to be told, and tells it. With the answer the order is forgotten; without one, or after a
+// order stores what MAAS is about to be told, and tells it. With the answer the order is forgotten, and with a good one what
+// accepted writes is stored; without one, or after a
 // crash, it stays, because its effect may come late and hit whoever has the server then. An earlier one that may still come is
-// remembered again: until when the new one can come covers it. The first error is MAAS', the second the API server's, in which
-// case MAAS was told nothing.
-func (p *pass) order(ctx context.Context, operation infrav1.MachineOrderOperation, systemID string, tell func() error) (refused, failed error) {
+// remembered again: until when the new one can come covers it. The first error is MAAS', the second the API server's: then either
+// MAAS was told nothing, or the order counts as not answered.
+func (p *pass) order(
+	ctx context.Context, operation infrav1.MachineOrderOperation, systemID string, tell func() error, accepted func(*infrav1.MaasMachineStatus),
+) (refused, failed error) {
 	earlier := p.machine.Status.OpenOrder
 	if !p.o.Order.open(p.o.Now) {
 		earlier = nil
@@ -31,11 +34,18 @@ func (p *pass) order(ctx context.Context, operation infrav1.MachineOrderOperatio
 		return nil, err
 	}
 	refused = tell()
+	p.identity.Readings.Invalidate(systemID)
 	p.o.Order = OrderView{Operation: operation, SystemID: systemID, Until: p.o.Now.Add(p.r.OutcomeWindow)}
-	if !maas.IsUnknownOutcome(refused) {
-		p.machine.Status.OpenOrder = earlier
+	if maas.IsUnknownOutcome(refused) {
+		return refused, nil
 	}
-	return refused, nil
+	// Against the version it was stored in: another process may have stored an order of its own meanwhile.
+	return refused, p.persistStatus(ctx, func(s *infrav1.MaasMachineStatus) {
+		s.OpenOrder = earlier
+		if refused == nil && accepted != nil {
+			accepted(s)
+		}
+	})
 }
 
 func (p *pass) powerOff(ctx context.Context, step Step) (Step, error) {
@@ -44,11 +54,10 @@ func (p *pass) powerOff(ctx context.Context, step Step) (Step, error) {
 	}
 	refused, err := p.order(ctx, infrav1.MachineOrderPowerOff, p.o.SystemID, func() error {
 		return p.identity.MAAS.PowerOff(ctx, p.o.SystemID, p.comment())
-	})
+	}, nil)
 	if err != nil {
 		return step, err
 	}
-	p.identity.Readings.Invalidate(p.o.SystemID)
 	if refused != nil {
 		return p.notDone(step, infrav1.ReleasedCondition, refused), nil
 	}
@@ -88,17 +97,16 @@ func (p *pass) release(ctx context.Context, step Step) (Step, error) {
 	}
 	refused, err := p.order(ctx, infrav1.MachineOrderRelease, p.o.SystemID, func() error {
 		return p.identity.MAAS.Release(ctx, p.o.SystemID, request)
-	})
+	}, p.releaseRecord(erase))
 	if err != nil {
 		return step, err
 	}
-	p.identity.Readings.Invalidate(p.o.SystemID)
 	if refused != nil {
 		return p.notDone(step, infrav1.ReleasedCondition, refused), nil
 	}
 	p.log.Info("Released the server", "systemID", p.o.SystemID, "erase", erase)
 	p.event(corev1.EventTypeNormal, infrav1.ReleasingReason, "Release", "MAAS releases server %s, erase %s", p.o.SystemID, erase)
-	return step, p.storeRelease(ctx, erase)
+	return step, nil
 }
 
 // releaseSurplus gives back a server of our token that was never used.
@@ -112,7 +120,7 @@ func (p *pass) releaseSurplus(ctx context.Context, step Step) (Step, error) {
 	}
 	refused, err := p.order(ctx, infrav1.MachineOrderRelease, step.SystemID, func() error {
 		return p.identity.MAAS.Release(ctx, step.SystemID, maas.ReleaseRequest{Erase: maas.EraseNone, Comment: p.comment()})
-	})
+	}, nil)
 	if err != nil {
 		return step, err
 	}

@@ -28,10 +28,10 @@ func (p *pass) observeServer(ctx context.Context, o *Observation) error {
 	p.identity.Readings.Watch(o.SystemID, client.ObjectKeyFromObject(p.machine))
 	m, err := p.read(ctx, o)
 	switch {
-	case maas.IsNotFound(err):
+	case maas.IsNotFound(err) && maas.IsAboutMachine(err):
 		o.Server = ServerView{Held: maas.No, Why: "MAAS does not know the server"}
 		return nil
-	case maas.IsForbidden(err):
+	case maas.IsForbidden(err) && maas.IsAboutMachine(err):
 		o.Server = ServerView{Held: maas.No, Why: "the server belongs to another MAAS account"}
 		return nil
 	case err != nil:

@@ -153,6 +153,10 @@ func prepare(o Observation) Step {
 		return wait(PaceNever, no(infrav1.WaitingForBootstrapDataReason, "the bootstrap provider has not written its data yet"))
 	case o.Order.open(o.Now) && o.Order.SystemID == o.SystemID:
 		return wait(PacePoll, no(infrav1.ReleaseOutcomeUnknownReason, "the answer to a release was lost: the server is not deployed before that can no longer take effect"))
+	case pending(o.DeployUntil, o.Now):
+		// A refusal takes the time of the deployment back: this one may still come, also after a release that follows a second one.
+		return wait(PacePoll, no(infrav1.DeployOutcomeUnknownReason,
+			"the answer to a deployment was lost: it is not sent again before the first can no longer take effect"))
 	case o.Server.Machine.Locked:
 		return wait(PaceScarce, no(infrav1.ServerLockedReason, fmt.Sprintf("server %s is locked in MAAS: unlock it", o.SystemID)))
 	}

@@ -91,9 +91,9 @@ func (r *region) Machine(_ context.Context, id string) (maas.Machine, error) {
 	m, ok := r.servers[id]
 	switch {
 	case !ok:
-		return maas.Machine{}, &maas.NotFoundError{}
+		return maas.Machine{}, &maas.NotFoundError{Call: maas.Call{Operation: "read", Object: "machine " + id}}
 	case m.Owner != "" && m.Owner != account:
-		return maas.Machine{}, &maas.ForbiddenError{}
+		return maas.Machine{}, &maas.ForbiddenError{Call: maas.Call{Operation: "read", Object: "machine " + id}}
 	}
 	return r.read(id), nil
 }

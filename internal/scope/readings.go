@@ -153,14 +153,19 @@ func (r *Readings) Learn(machine maas.Machine, sent time.Time) {
 	reading.at, reading.known, reading.listed, reading.machine, reading.refusal = sent, true, true, machine, nil
 }
 
-// Watch wakes the MaasMachine whenever a reading of the server that is not its own doing differs from the one before.
+// Watch wakes the MaasMachine whenever a reading of the server that is not its own doing differs from the one before. What was
+// read before the first Watch of the two does not count: it may be from before the claim.
 func (r *Readings) Watch(systemID string, object types.NamespacedName) {
 	if !maas.ValidSystemID(systemID) || len(systemID) > sharedIDLength {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.entry(systemID).watchers[object] = true
+	reading := r.entry(systemID)
+	if !reading.watchers[object] {
+		reading.watchers[object] = true
+		reading.at, reading.changed = time.Time{}, r.clock.Now()
+	}
 }
 
 // Unwatch ends Watch.

@@ -26,7 +26,7 @@ func TestPollsAMinute(t *testing.T) {
 		{deploying: 0, feed: 1.1, lists: 0, all: 1.1, machines: 0},
 		{deploying: 50, feed: 12, lists: 12, all: 24, machines: 50*60/55 + 50*8/10 + 5},
 		{deploying: 500, feed: 12, lists: 12, all: 24, machines: 500*60/55 + 500*8/10 + 50},
-		{deploying: 50, refused: true, feed: 1.1, lists: 12, all: 13.1, machines: 12*50 + 5*3},
+		{deploying: 50, refused: true, feed: 1.1, lists: 12, all: 13.1, machines: 12*50 + 5*4},
 		{deploying: 500, refused: true, feed: 1.1, lists: 24, all: 25.1, machines: 12*500 + 52*3},
 	}
 	for _, c := range cases {

@@ -241,6 +241,19 @@ func IsNotFound(err error) bool { return is[*NotFoundError](err) }
 // IsForbidden reports a 403.
 func IsForbidden(err error) bool { return is[*ForbiddenError](err) }
 
+// IsAboutMachine reports that an error is MAAS' word about one machine. A 403 or 404 to a list says nothing about those listed.
+func IsAboutMachine(err error) bool {
+	var missing *NotFoundError
+	var forbidden *ForbiddenError
+	switch {
+	case errors.As(err, &missing):
+		return missing.Object != ""
+	case errors.As(err, &forbidden):
+		return forbidden.Object != ""
+	}
+	return false
+}
+
 // IsUnauthorized reports a 401, clock skew included.
 func IsUnauthorized(err error) bool { return is[*UnauthorizedError](err) }
 
