@@ -13,6 +13,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/controllers/maascluster"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/controllers/maasclusteridentity"
@@ -31,6 +32,9 @@ func setupMachineWing(ctx context.Context, mgr ctrl.Manager, options *Options) e
 	})
 	if err := mgr.Add(identities.Poller()); err != nil {
 		return fmt.Errorf("add the poller of MAAS: %w", err)
+	}
+	if err := ctrlmetrics.Registry.Register(metrics.NewInventory(mgr.GetClient())); err != nil {
+		return fmt.Errorf("register the metrics of identities: %w", err)
 	}
 	clusters, err := clusterCache(ctx, mgr, options)
 	if err != nil {
