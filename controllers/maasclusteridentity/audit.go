@@ -22,8 +22,6 @@ import (
 const (
 	// defaultOrphanGrace is for how long MAAS and the machines must disagree before it is told.
 	defaultOrphanGrace = 2 * time.Minute
-	// lookMaxAge is for how long a look at a single server counts; a little less than the recheck, so that each looks anew.
-	lookMaxAge = recheck * 9 / 10
 	// allocationBound is after how long an allocation is not under way any more, whatever its machine says.
 	allocationBound = 10 * time.Minute
 )
@@ -122,9 +120,9 @@ func (a *account) doubtsOfHeld(left map[string]bool, known []infrav1.HeldServer,
 	return ids
 }
 
-// read returns what MAAS said so far. Servers that are newer than the list, or held since, were read for their machines.
+// read returns what MAAS said so far, looks of this round only: the next looks anew. Servers that are newer than the list, or held since, were read for their machines.
 func (r *Reconciler) read(ctx context.Context, identity *scope.Identity, f *fleet, kept *account, now time.Time) *view {
-	maps.DeleteFunc(kept.looks, func(_ string, l look) bool { return now.Sub(l.at) >= lookMaxAge })
+	maps.DeleteFunc(kept.looks, func(_ string, l look) bool { return now.Sub(l.at) >= r.round()*9/10 })
 	v := &view{account: identity.Account, looks: kept.looks, recent: map[string]maas.Machine{}}
 	listed, err := identity.Readings.Owned(ctx, identity.Account, r.AuditInterval)
 	if err != nil {

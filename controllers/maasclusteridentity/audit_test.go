@@ -32,7 +32,7 @@ func TestOrphanIsSeenTwice(t *testing.T) {
 		t.Errorf("since %v, want when it was seen first", since)
 	}
 	w.later(20 * time.Minute)
-	if told := w.told(); len(told) != 1 || !strings.HasPrefix(told[0], "Warning Unclaimed Server x ") {
+	if told := w.told(); len(told) != 1 || !strings.HasPrefix(told[0], "Warning OrphansFound Server x, Unclaimed: ") {
 		t.Errorf("told %q, want one event", told)
 	}
 
@@ -71,7 +71,7 @@ func TestOrphanChanges(t *testing.T) {
 	w.want("seen changed", w.orphans(), "")
 	w.later(20 * time.Minute)
 	w.want("then", w.orphans(), "x NoMaasMachine red/gone")
-	if told := w.told(); len(told) != 1 || !strings.HasPrefix(told[0], "Warning NoMaasMachine Server x ") {
+	if told := w.told(); len(told) != 1 || !strings.HasPrefix(told[0], "Warning OrphansFound Server x, NoMaasMachine: ") {
 		t.Errorf("told %q", told)
 	}
 }
@@ -177,6 +177,23 @@ func TestForgottenAllocation(t *testing.T) {
 	w.want("the machine may still be looking", w.orphans(), "")
 	w.later(3 * time.Minute)
 	w.want("it does not", w.orphans(), "x Unclaimed ")
+}
+
+// TestShortAudit: who audits often is told soon.
+func TestShortAudit(t *testing.T) {
+	w := newWorld(t)
+	w.r.AuditInterval = 5 * time.Second
+	w.pass()
+	w.put(server("x", "", maas.StatusAllocated))
+	w.later(13 * time.Second)
+	w.want("taken", w.orphans(), "x Unclaimed ")
+	w.free("x")
+	w.later(7 * time.Second)
+	w.want("released", w.orphans(), "")
+	w.later(4 * time.Minute)
+	if zones := w.region.calls["zones"]; zones > 6 {
+		t.Errorf("zones were asked for %d times", zones)
+	}
 }
 
 // TestLetGo walks through a suspect server's life: at no moment between its machine's letting go and an operator's release is it

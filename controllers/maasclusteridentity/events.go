@@ -41,14 +41,15 @@ func (r *Reconciler) tell(before, after *infrav1.MaasClusterIdentity) {
 		if slices.ContainsFunc(before.Status.Orphans, func(o infrav1.OrphanServer) bool { return o.SystemID == orphan.SystemID && same(o, orphan) }) {
 			continue
 		}
-		event(corev1.EventTypeWarning, orphan.Reason, "Audit", orphanNotes[orphan.Reason], orphan.SystemID, cmp.Or(orphan.Machine, "unknown"))
+		event(corev1.EventTypeWarning, infrav1.OrphansFoundReason, "Audit", orphanNotes[orphan.Reason]+"; nothing is done about it",
+			orphan.SystemID, orphan.Reason, cmp.Or(orphan.Machine, "unknown"))
 	}
 }
 
-// orphanNotes are the sentences about orphans; they take the server and the machine.
+// orphanNotes are the sentences about orphans; they take the server, the reason and the machine.
 var orphanNotes = map[string]string{
-	infrav1.OrphanNoMachine:  "Server %s is annotated with a claim that no MaasMachine has (machine named: %s); it is not touched",
-	infrav1.OrphanUnclaimed:  "Server %s belongs to the account and carries no claim (machine that records it: %s); it is not touched",
-	infrav1.OrphanDisagrees:  "The annotations of server %s and MaasMachine %s do not agree; nothing is done about it",
-	infrav1.OrphanServerGone: "Server %s of MaasMachine %s is no longer held by the account for it; nothing is done about it",
+	infrav1.OrphanNoMachine:  "Server %s, %s: it is annotated with a claim that no MaasMachine has (machine named: %s)",
+	infrav1.OrphanUnclaimed:  "Server %s, %s: it belongs to the account and carries no claim (machine that records it: %s)",
+	infrav1.OrphanDisagrees:  "Server %s, %s: its annotations do not agree with MaasMachine %s",
+	infrav1.OrphanServerGone: "Server %s, %s: the account does not hold it any more for MaasMachine %s",
 }

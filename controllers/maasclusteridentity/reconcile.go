@@ -88,7 +88,7 @@ func (r *Reconciler) after(object *infrav1.MaasClusterIdentity, o Observation, s
 	if step.Ready.Status != metav1.ConditionTrue || o.Unanswered {
 		return jitter(r.PollInterval)
 	}
-	next := jitter(recheck)
+	next := jitter(r.round())
 	for _, held := range o.Held {
 		if held.Reason == infrav1.HeldReason {
 			next = min(next, jitter(r.PollInterval)) // Its machine is about to write the reason to MAAS.

@@ -99,6 +99,9 @@ func (r *Reconciler) complete() {
 	}
 }
 
+// round is after how long a usable identity is looked at again.
+func (r *Reconciler) round() time.Duration { return min(recheck, r.AuditInterval) }
+
 func identityOfMachine(_ context.Context, object client.Object) []ctrl.Request {
 	machine, ok := object.(*infrav1.MaasMachine)
 	if !ok || machine.Spec.Claim == nil {
