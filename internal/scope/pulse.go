@@ -5,6 +5,7 @@ package scope
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"time"
 
@@ -34,14 +35,22 @@ type pulse struct {
 	since time.Time
 	// lost says that the last call ended without an answer after a long time.
 	lost bool
+	// rests are until when MAAS asked not to be asked a question again, by operation. An order concerns one machine, whose own
+	// matter its pause is.
+	rests map[string]time.Time
 }
 
 func newPulse(clock clock.WithTicker) *pulse {
-	return &pulse{clock: clock, slots: make(chan struct{}, callsInFlight)}
+	return &pulse{clock: clock, slots: make(chan struct{}, callsInFlight), rests: map[string]time.Time{}}
 }
 
-// admit lets a call be sent once fewer than the bound are under way. It fits maas.Config.Admit.
+// admit lets a call be sent once fewer than the bound are under way, unless MAAS asked for time. It fits maas.Config.Admit.
 func (p *pulse) admit(ctx context.Context, operation string) error {
+	if left := p.rest(operation); left > 0 {
+		return &maas.RetryableError{
+			Call: maas.Call{Operation: operation}, Status: http.StatusServiceUnavailable, Message: "MAAS asked to wait", RetryAfter: left,
+		}
+	}
 	if operation != probing {
 		if err := p.wait(ctx); err != nil {
 			return err
@@ -87,6 +96,9 @@ func (p *pulse) ended(o maas.Observation) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if o.Question && o.RetryAfter > 0 {
+		p.rests[o.Operation] = p.clock.Now().Add(min(o.RetryAfter, longestPause))
+	}
 	p.inFlight--
 	switch {
 	case o.Code != 0:
@@ -94,6 +106,13 @@ func (p *pulse) ended(o maas.Observation) {
 	case o.Duration >= stalled:
 		p.lost = true
 	}
+}
+
+// rest is for how long the question is not to be asked.
+func (p *pulse) rest(operation string) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rests[operation].Sub(p.clock.Now())
 }
 
 // hangs reports that MAAS has answered nothing for long although it was asked.

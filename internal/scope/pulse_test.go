@@ -137,3 +137,22 @@ func TestAHungMAASIsToldAtOnce(t *testing.T) {
 	s.made[0].Observe(maas.Observation{Operation: "deploy", Code: 200})
 	s.Expect(fleet.count(askWho)).To(Equal(3))
 }
+
+func TestAQuestionRestsAsLongAsMAASAsksFor(t *testing.T) {
+	g := NewWithT(t)
+	clock := clocktesting.NewFakeClock(time.Now())
+	p := newPulse(clock)
+	asked := func(operation string, after time.Duration, question bool) {
+		g.Expect(p.admit(t.Context(), operation)).To(Succeed())
+		p.ended(maas.Observation{Operation: operation, Code: 503, Question: question, RetryAfter: after})
+	}
+	asked("list by ID", 10*time.Second, true)
+	asked("deploy", 10*time.Second, false)
+	g.Expect(maas.RetryAfter(p.admit(t.Context(), "list by ID"))).To(Equal(10 * time.Second))
+	g.Expect(p.admit(t.Context(), "list events")).To(Succeed(), "another question")
+	g.Expect(p.admit(t.Context(), "deploy")).To(Succeed(), "an order concerns one machine only")
+	clock.Step(10 * time.Second)
+	asked("list by ID", 24*time.Hour, true)
+	clock.Step(longestPause)
+	g.Expect(p.admit(t.Context(), "list by ID")).To(Succeed(), "nobody is waited for so long")
+}

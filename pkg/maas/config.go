@@ -66,6 +66,10 @@ type Observation struct {
 	Code int
 	// Duration from sending to the end of the body.
 	Duration time.Duration
+	// Question says that the call changes nothing.
+	Question bool
+	// RetryAfter is for how long MAAS asked not to be asked again, zero if it did not.
+	RetryAfter time.Duration
 }
 
 // APIKey is a MAAS API key ("consumer:token:secret"). However it is printed, logged

@@ -178,7 +178,10 @@ func (c *Client) do(ctx context.Context, r request, send func(wire) error) error
 	start := c.clock.Now()
 	err = send(w)
 	if c.observe != nil {
-		c.observe(Observation{Operation: r.Operation, Code: x.status, Duration: c.clock.Since(start)})
+		after, _ := parseRetryAfter(x.retryAfter, c.clock.Now())
+		c.observe(Observation{
+			Operation: r.Operation, Code: x.status, Duration: c.clock.Since(start), Question: !r.mutating, RetryAfter: after,
+		})
 	}
 	if r.answerless && x.status >= 200 && x.status <= 299 {
 		return nil
