@@ -13,7 +13,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	kerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/cluster-api/util/finalizers"
@@ -175,7 +174,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	return r.pass(ctx, attachment)
 }
 
-func (r *Reconciler) pass(ctx context.Context, attachment *infrav1.DPUAttachment) (_ ctrl.Result, reterr error) {
+func (r *Reconciler) pass(ctx context.Context, attachment *infrav1.DPUAttachment) (ctrl.Result, error) {
 	seen, err := r.observe(ctx, attachment)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -196,16 +195,17 @@ func (r *Reconciler) pass(ctx context.Context, attachment *infrav1.DPUAttachment
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("prepare to report on DPUAttachment %s/%s: %w", attachment.Namespace, attachment.Name, err)
 	}
-	defer func() {
-		if err := helper.Patch(ctx, attachment, patch.WithOwnedConditions{Conditions: ownedConditions}); err != nil {
-			reterr = kerrors.NewAggregate([]error{reterr, client.IgnoreNotFound(err)})
-		}
-	}()
 	result := r.act(ctx, seen, &decided)
 	report(seen, decided)
 	r.announce(seen, decided)
-	if decided.finalize {
-		controllerutil.RemoveFinalizer(attachment, infrav1.DPUAttachmentFinalizer)
+	if err := helper.Patch(ctx, attachment, patch.WithOwnedConditions{Conditions: ownedConditions}); err != nil {
+		return result, client.IgnoreNotFound(err)
 	}
-	return result, nil
+	if !decided.finalize {
+		return result, nil
+	}
+	// The proof is in the status before the object goes: nobody has to take its absence for one.
+	before := attachment.DeepCopy()
+	controllerutil.RemoveFinalizer(attachment, infrav1.DPUAttachmentFinalizer)
+	return result, client.IgnoreNotFound(r.Client.Patch(ctx, attachment, client.MergeFrom(before)))
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
@@ -71,9 +72,11 @@ func TestTheNextTenant(t *testing.T) {
 	old := w.claim("red", "m", d.SystemID)
 	red := w.attach("red", "next", "next", "m", d.SystemID, old)
 	w.Eventually(w.proven(red)).Should(Equal(attachedState))
+	last := w.lastVersion(red)
 	w.Expect(world.Hub.Delete(t.Context(), red)).To(Succeed())
 	w.Eventually(func() error { return world.Hub.Get(t.Context(), client.ObjectKeyFromObject(red), red) }).ShouldNot(Succeed(), "deletion detaches first")
 	w.Expect(plugged(d)).To(BeFalse())
+	w.Expect(last().Status.State).To(Equal(detachedState), "the proof is to be read before the object goes")
 
 	blue := w.attach("blue", "next", "next", "m", d.SystemID, w.claim("blue", "m", d.SystemID))
 	w.Eventually(w.proven(blue)).Should(Equal(attachedState))
@@ -86,6 +89,24 @@ func TestTheNextTenant(t *testing.T) {
 	w.Expect(plugged(d)).To(BeTrue())
 	w.detach(blue)
 	w.Eventually(w.proven(blue)).Should(Equal(detachedState))
+}
+
+// lastVersion follows an attachment, and returns what it was when it went.
+func (w *wing) lastVersion(attachment *infrav1.DPUAttachment) func() *infrav1.DPUAttachment {
+	w.t.Helper()
+	c, err := client.NewWithWatch(world.HubConfig, client.Options{Scheme: world.Hub.Scheme()})
+	w.Expect(err).NotTo(HaveOccurred())
+	following, err := c.Watch(w.t.Context(), &infrav1.DPUAttachmentList{}, client.InNamespace(attachment.Namespace), client.MatchingFields{"metadata.name": attachment.Name})
+	w.Expect(err).NotTo(HaveOccurred())
+	return func() *infrav1.DPUAttachment {
+		defer following.Stop()
+		for event := range following.ResultChan() {
+			if event.Type == watch.Deleted {
+				return event.Object.(*infrav1.DPUAttachment)
+			}
+		}
+		return &infrav1.DPUAttachment{}
+	}
 }
 
 // TestCrashes stops the wing right after each write, as if the answer had never arrived, and starts it again.
