@@ -79,13 +79,18 @@ func allocation(s *suite, t *testing.T) {
 	allocationRefusals(s, t)
 }
 
-// matches holds that allocate picks one of the machines a constraint holds for, or refuses if there are none.
+// matches holds that allocate picks one of the machines a constraint holds for, and none of the others when it is offered
+// only them.
 func (c *check) matches(k constraint) {
 	c.Helper()
 	c.Log(k.name, k.form)
-	form := url.Values{"system_id": c.all(), "dry_run": {"true"}}
+	form := url.Values{"dry_run": {"true"}}
 	maps.Copy(form, k.form)
-	got := c.allocate(c.user, form)
+	offer := func(systemIDs []string) answer {
+		form["system_id"] = systemIDs
+		return c.allocate(c.user, form)
+	}
+	got := offer(c.all())
 	if k.form.Has("arch") && got.code == 400 {
 		c.skip("MAAS has no boot image for %s: %s", k.form.Get("arch"), got.text())
 	}
@@ -97,6 +102,9 @@ func (c *check) matches(k constraint) {
 	m := c.machine(got)
 	c.Expect(m.SystemID).To(BeElementOf(want), "for %v", k.form)
 	c.Expect(m.Status).To(Equal(statusReady))
+	if others := c.matching(func(m machine) bool { return !k.holds(m) }); len(others) > 0 {
+		c.refused(offer(others))
+	}
 }
 
 func dryRun(c *check) {

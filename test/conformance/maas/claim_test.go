@@ -41,7 +41,7 @@ func agentNames(s *suite, t *testing.T) {
 	s.run(t, "it is still there while disks are erased", func(c *check) {
 		id := c.oneMachine()
 		token := c.erasing(c.user, id, "quick_erase")
-		c.Expect(c.claimed(c.user, token)).To(Equal([]string{id}))
+		c.while(id, statusDiskErasing, func(c *check) { c.Expect(c.claimed(c.user, token)).To(Equal([]string{id})) })
 	})
 	for _, row := range deploymentStates {
 		s.run(t, "it survives "+row.state, func(c *check) {
@@ -71,13 +71,13 @@ func agentNames(s *suite, t *testing.T) {
 }
 
 // deployWith sends a deploy of the case's own making that should be accepted.
-func (c *check) deployWith(id string, form url.Values) {
+func (c *check) deployWith(id string, form url.Values) machine {
 	c.Helper()
 	got := c.on(c.user, id, "deploy", form)
 	if got.code == 400 || got.code == 503 || got.code == 504 {
 		c.skip("MAAS refuses to deploy %s here: %s", id, got.text())
 	}
-	c.machine(got)
+	return c.machine(got)
 }
 
 func annotations(s *suite, t *testing.T) {
@@ -144,7 +144,7 @@ func annotations(s *suite, t *testing.T) {
 	s.run(t, "they stay, and can be written, while the machine is Releasing", func(c *check) {
 		id := c.oneMachine()
 		c.releasing(c.user, id, func(string) { c.expect(c.annotate(c.user, id, map[string]string{"conformance": "1"}), 200) })
-		c.stillOurs(id)
+		c.while(id, statusReleasing, func(c *check) { c.stillOurs(id) })
 	})
 	s.run(t, "they stay, and can be written, while disks are erased", func(c *check) {
 		id := c.oneMachine()
@@ -152,7 +152,7 @@ func annotations(s *suite, t *testing.T) {
 		c.allocated(c.user, id)
 		c.expect(c.annotate(c.user, id, map[string]string{"conformance": "1"}), 200)
 		c.startErase(c.user, id, "quick_erase")
-		c.stillOurs(id)
+		c.while(id, statusDiskErasing, func(c *check) { c.stillOurs(id) })
 	})
 	for _, row := range []struct {
 		name  string
@@ -170,7 +170,6 @@ func annotations(s *suite, t *testing.T) {
 			c.allocated(c.user, id)
 			c.expect(c.annotate(c.user, id, map[string]string{"conformance": "1"}), 200)
 			c.deploy(c.user, id)
-			c.await(c.user, id, statusDeploying)
 			row.reach(c, c.user, id)
 			c.stillOurs(id)
 		})

@@ -50,6 +50,9 @@ func deploys(s *suite, t *testing.T) {
 		c.deploying(c.user, id)
 		m := c.read(c.user, id)
 		c.Expect(m.owner()).To(Equal(c.user.name))
+		var allocated []machine
+		c.decode(c.get(c.user, "machines/", url.Values{"op": {"list_allocated"}, "id": {id}}), &allocated)
+		c.Expect(allocated).To(BeEmpty(), "it is Allocated no more")
 		c.Expect(m.OSystem).NotTo(BeEmpty())
 		c.Expect(m.Series).NotTo(BeEmpty())
 		if c.image != "" {
@@ -62,14 +65,15 @@ func deploys(s *suite, t *testing.T) {
 		c.allocated(c.user, id)
 		form := c.deployment()
 		form.Set("conformance_nosuch", "1")
-		c.deployWith(id, form)
-		c.await(c.user, id, statusDeploying)
+		c.Expect(c.deployWith(id, form).Status).To(Equal(statusDeploying))
 	})
 	s.run(t, "a second deploy is refused while the first runs", func(c *check) {
 		id := c.oneMachine()
 		c.deploying(c.user, id)
-		c.wording(c.refused(c.on(c.user, id, "deploy", c.deployment())), "Can't deploy a machine that is in the 'Deploying' state")
-		c.Expect(c.read(c.user, id).Status).To(Equal(statusDeploying))
+		c.while(id, statusDeploying, func(c *check) {
+			c.wording(c.refused(c.on(c.user, id, "deploy", c.deployment())), "Can't deploy a machine that is in the 'Deploying' state")
+			c.Expect(c.read(c.user, id).Status).To(Equal(statusDeploying))
+		})
 	})
 	s.run(t, "a live machine is not deployed again", func(c *check) {
 		id := c.oneMachine()
@@ -88,7 +92,9 @@ func deploys(s *suite, t *testing.T) {
 	s.run(t, "abort brings a deployment back to Allocated, with its owner and token", func(c *check) {
 		id := c.oneMachine()
 		token := c.deploying(c.user, id)
-		c.expect(c.onPower(c.user, id, "abort", url.Values{"comment": {c.prefix}}), 200)
+		c.while(id, statusDeploying, func(c *check) {
+			c.expect(c.onPower(c.user, id, "abort", url.Values{"comment": {c.prefix}}), 200)
+		})
 		m := c.await(c.user, id, statusAllocated)
 		c.Expect(m.owner()).To(Equal(c.user.name))
 		c.Expect(c.claimed(c.user, token)).To(Equal([]string{id}))

@@ -66,7 +66,6 @@ func (c *check) deploying(a *account, id string) string {
 	c.needDriver()
 	token := c.allocated(a, id)
 	c.deploy(a, id)
-	c.await(a, id, statusDeploying)
 	return token
 }
 
@@ -82,7 +81,8 @@ func (c *check) deployed(a *account, id string) string {
 // network booting.
 func (c *check) finishDeployment(a *account, id string) {
 	c.Helper()
-	if code, err := c.drive(c.ctx, "deployed", id, nil); err != nil || code/100 != 2 {
+	code, err := c.drive(c.ctx, "deployed", id, nil)
+	if (err != nil || code/100 != 2) && c.read(a, id).Status == statusDeploying {
 		c.move("power", id, "on")
 		c.move("netboot", id, "off")
 		c.move("deployed", id, "")
@@ -111,7 +111,15 @@ func (c *check) erasing(a *account, id, flag string) string {
 func (c *check) startErase(a *account, id, flag string) {
 	c.Helper()
 	c.machine(c.onPower(a, id, "release", url.Values{flag: {"true"}, "comment": {c.prefix}}))
-	c.await(a, id, statusDiskErasing)
+	c.awaitOr(a, id, statusDiskErasing, statusReleasing, statusReady)
+}
+
+// awaitOr waits for a status, and skips the case if hardware has moved the machine on to one that comes later.
+func (c *check) awaitOr(a *account, id string, status int, later ...int) {
+	c.Helper()
+	if m := c.await(a, id, append(later, status)...); m.Status != status {
+		c.skip("the machine became %s by itself meanwhile", m.StatusName)
+	}
 }
 
 // failedErase has the driver fail an erase.
@@ -119,7 +127,7 @@ func (c *check) failedErase(a *account, id string) string {
 	c.Helper()
 	token := c.erasing(a, id, "quick_erase")
 	c.move("failed", id, "")
-	c.await(a, id, statusFailedDiskErasing)
+	c.awaitOr(a, id, statusFailedDiskErasing, statusFailedReleasing, statusReady)
 	return token
 }
 

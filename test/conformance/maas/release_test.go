@@ -5,6 +5,7 @@ package maas_test
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"strconv"
 	"strings"
@@ -38,8 +39,10 @@ func releases(s *suite, t *testing.T) {
 	s.run(t, "again, of a machine that is Releasing, does nothing and succeeds", func(c *check) {
 		id := c.oneMachine()
 		c.releasing(c.user, id, nil)
-		c.Expect(c.release(c.user, id).Status).To(Equal(statusReleasing))
-		c.Expect(c.read(c.user, id).owner()).To(Equal(c.user.name))
+		c.while(id, statusReleasing, func(c *check) {
+			c.Expect(c.release(c.user, id).Status).To(Equal(statusReleasing))
+			c.Expect(c.read(c.user, id).owner()).To(Equal(c.user.name))
+		})
 		c.move("power", id, "off")
 		c.free(id)
 	})
@@ -83,7 +86,7 @@ func erasures(s *suite, t *testing.T) {
 		s.run(t, flag+" alone starts to erase", func(c *check) {
 			id := c.oneMachine()
 			c.erasing(c.user, id, flag)
-			c.Expect(c.read(c.user, id).owner()).To(Equal(c.user.name))
+			c.while(id, statusDiskErasing, func(c *check) { c.Expect(c.read(c.user, id).owner()).To(Equal(c.user.name)) })
 		})
 	}
 	s.run(t, "a quick erase of a Deployed machine ends in Ready", func(c *check) {
@@ -109,7 +112,9 @@ func erasures(s *suite, t *testing.T) {
 	s.run(t, "an erase can be aborted", func(c *check) {
 		id := c.oneMachine()
 		c.erasing(c.user, id, "quick_erase")
-		c.expect(c.onPower(c.user, id, "abort", url.Values{"comment": {c.prefix}}), 200)
+		c.while(id, statusDiskErasing, func(c *check) {
+			c.expect(c.onPower(c.user, id, "abort", url.Values{"comment": {c.prefix}}), 200)
+		})
 		c.Eventually(func() int { return c.read(c.user, id).Status }).WithContext(c.ctx).WithTimeout(c.settings.wait).
 			WithPolling(c.poll).ShouldNot(Equal(statusDiskErasing))
 		// Neither the facts nor the API's documentation say what it is then.
@@ -201,7 +206,10 @@ func bulkReleases(s *suite, t *testing.T) {
 		some := c.machinesToUse(2)
 		c.releasing(c.user, some[0], nil)
 		c.allocated(c.user, some[1])
-		c.wording(c.refused(bulk(c, some...)), "Machine\\(s\\) cannot be released in their current state: "+some[0]+" \\('Releasing'\\)\\.")
+		const text = "Machine\\(s\\) cannot be released in their current state: %s \\('Releasing'\\)\\."
+		c.while(some[0], statusReleasing, func(c *check) {
+			c.wording(c.refused(bulk(c, some...)), fmt.Sprintf(text, some[0]))
+		})
 		c.Expect(c.read(c.user, some[1]).Status).To(Equal(statusAllocated))
 	})
 }

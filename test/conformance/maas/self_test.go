@@ -167,6 +167,16 @@ func TestOtherKindsOfServers(t *testing.T) {
 		const held = "a machine of power type manual with power unknown cannot be held in Releasing, it is Ready"
 		NewWithT(t).Expect(skipped).To(And(HaveLen(2), HaveKey(held), HaveKey("MAAS shows no power for power type manual: unknown")))
 	})
+	t.Run("they move by themselves too", func(t *testing.T) {
+		simulator := newSimulator(t, selfTiming)
+		_, skipped := skips(t, simulator.settings())
+		for reason, names := range skipped {
+			// What has passed cannot be looked at, and the driver is not needed.
+			moved := Or(ContainSubstring("by itself meanwhile"), ContainSubstring("cannot be held in Releasing"), ContainSubstring("the driver answers 409"))
+			NewWithT(t).Expect(reason).To(moved, "%v", names)
+		}
+		simulator.checkTouched(t)
+	})
 	t.Run("one machine", func(t *testing.T) {
 		settings := newSimulator(t, drivenTiming).settings()
 		settings.maxMachines = 1
@@ -184,7 +194,7 @@ func TestSweepLeavesEveryMachineIdle(t *testing.T) {
 			settings := simulator.settings()
 			s, err := newSuite(t, settings)
 			g.Expect(err).NotTo(HaveOccurred())
-			c := &check{T: t, Gomega: g, suite: s}
+			c := &check{T: t, Gomega: g, suite: s, stop: t.Fatalf}
 			id := c.all()
 			c.allocated(c.user, id[0])
 			c.allocated(c.other, id[1])

@@ -59,14 +59,7 @@ func states(s *suite, t *testing.T) {
 		s.run(t, row.state+" forbids what MAAS' table says, and allocating", func(c *check) {
 			id := c.oneMachine()
 			row.reach(c, c.user, id)
-			for _, op := range row.operations {
-				c.wording(c.refused(c.on(c.user, id, op, url.Values{"comment": {c.prefix}})), stateText(op, row.state))
-			}
-			c.refused(c.allocate(c.user, url.Values{"system_id": {id}, "agent_name": {c.token()}}))
-			m := c.read(c.user, id)
-			c.Expect(m.Status).To(Equal(row.status), m.StatusName)
-			c.Expect(m.owner()).To(Equal(c.user.name))
-			c.wording(answer{code: 200, body: []byte(m.StatusName)}, row.state)
+			c.while(id, row.status, func(c *check) { c.forbids(id, row.status, row.state, row.operations) })
 		})
 	}
 	s.run(t, "Ready forbids what needs an owner, and a release of it is a success", func(c *check) {
@@ -85,6 +78,18 @@ func states(s *suite, t *testing.T) {
 	s.run(t, "New: neither allocated, deployed nor released", newMachine)
 }
 
+func (c *check) forbids(id string, status int, state string, operations []string) {
+	c.Helper()
+	for _, op := range operations {
+		c.wording(c.refused(c.on(c.user, id, op, url.Values{"comment": {c.prefix}})), stateText(op, state))
+	}
+	c.refused(c.allocate(c.user, url.Values{"system_id": {id}, "agent_name": {c.token()}}))
+	m := c.read(c.user, id)
+	c.Expect(m.Status).To(Equal(status), m.StatusName)
+	c.Expect(m.owner()).To(Equal(c.user.name))
+	c.wording(answer{code: 200, body: []byte(m.StatusName)}, state)
+}
+
 // locked locks a machine in a state that allows it, and unlocks it again.
 func (c *check) locked(reach func(*check, *account, string) string) {
 	c.Helper()
@@ -93,12 +98,14 @@ func (c *check) locked(reach func(*check, *account, string) string) {
 	c.Expect(c.machine(c.on(c.user, id, "lock", nil)).Locked).To(BeTrue())
 	before := c.read(c.user, id)
 	c.Expect(before.Locked).To(BeTrue())
-	for _, op := range []string{"release", "set_workload_annotations", "deploy", "abort", "power_off"} {
-		got := c.on(c.user, id, op, url.Values{"conformance": {"1"}})
-		c.Expect(got.code).To(Equal(403), "%s: %s", op, got.text())
-		c.wording(got, "")
-	}
-	c.unchanged(c.user, before)
+	c.while(id, before.Status, func(c *check) {
+		for _, op := range []string{"release", "set_workload_annotations", "deploy", "abort", "power_off"} {
+			got := c.on(c.user, id, op, url.Values{"conformance": {"1"}})
+			c.Expect(got.code).To(Equal(403), "%s: %s", op, got.text())
+			c.wording(got, "")
+		}
+		c.unchanged(c.user, before)
+	})
 	c.Expect(c.machine(c.on(c.user, id, "unlock", nil)).Locked).To(BeFalse())
 	c.release(c.user, id)
 	c.free(id)
