@@ -6,6 +6,7 @@ package troubles
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -75,6 +76,11 @@ func unknown(condition, reason string, message ...string) says {
 	return says{condition, metav1.ConditionUnknown, reason, message}
 }
 
+// because is a reason, whether the condition is False or Unknown for it.
+func because(condition, reason string, message ...string) says {
+	return says{condition: condition, reason: reason, message: message}
+}
+
 func yes(condition string) says { return says{condition: condition, status: metav1.ConditionTrue} }
 
 // expect waits until the object says so.
@@ -98,7 +104,7 @@ func expectWithin(t *testing.T, timeout time.Duration, o object, want says) {
 }
 
 func (s says) met(got *metav1.Condition) bool {
-	if got == nil || got.Status != s.status || s.reason != "" && got.Reason != s.reason {
+	if got == nil || s.status != "" && got.Status != s.status || s.reason != "" && got.Reason != s.reason {
 		return false
 	}
 	for _, part := range s.message {
@@ -182,7 +188,7 @@ func refused(t *testing.T, o client.Object, tells ...string) {
 	}
 }
 
-// effects are what our account did to servers under tokens of one machine, in order.
+// effects are what our accounts did to servers under tokens of one machine, in order.
 func effects(namespace, name, operation string) []maassim.Effect {
 	var found []maassim.Effect
 	for _, e := range world.MAAS.Journal() {
@@ -190,11 +196,16 @@ func effects(namespace, name, operation string) []maassim.Effect {
 		if token == "" {
 			token = e.Claim
 		}
-		if e.User == demo.Account && e.Operation == operation && maas.Token(token).Fits(namespace, name) {
+		if ourAccount(e.User) && e.Operation == operation && maas.Token(token).Fits(namespace, name) {
 			found = append(found, e)
 		}
 	}
 	return found
+}
+
+// ourAccount says whether a MAAS account is one of the wings'.
+func ourAccount(user string) bool {
+	return user == demo.Account || slices.ContainsFunc(yards, func(y yard) bool { return y.name == user })
 }
 
 // server is a server as MAAS has it.

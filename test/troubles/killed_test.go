@@ -72,9 +72,15 @@ func (m *machine) killAt(operation string, names ...string) {
 
 func killWhen(t *testing.T, what string, seen func() bool, names ...string) {
 	t.Helper()
+	when(t, what, seen)
+	wings.kill(t, names...)
+}
+
+// when waits closely for the moment something is seen.
+func when(t *testing.T, what string, seen func() bool) {
+	t.Helper()
 	err := wait.PollUntilContextTimeout(suite, glance, upWithin, true, func(context.Context) (bool, error) { return seen(), nil })
 	if err != nil {
 		t.Fatalf("waiting until %s: %v", what, err)
 	}
-	wings.kill(t, names...)
 }

@@ -71,9 +71,13 @@ func run(m *testing.M) (code int, err error) {
 	defer cancel()
 	// The lab lives until it is taken down here; only its start is bound in time.
 	world, err = demo.Up(ctx, demo.Options{
-		Repo: repo, Dir: filepath.Join(dir, "lab"), GoodServers: goodServers, CRDDir: os.Getenv("DPF_CRD_DIR"),
-		// A killed wing leaves its lease behind, for which the next waits.
-		ManagerArgs: []string{"--leader-elect-lease-duration=6s", "--leader-elect-renew-deadline=5s", "--leader-elect-retry-period=500ms"},
+		Repo: repo, Dir: filepath.Join(dir, "lab"), GoodServers: goodServers, Pools: map[string]int{nsReplaced: replacedServers},
+		CRDDir: os.Getenv("DPF_CRD_DIR"),
+		ManagerArgs: []string{
+			// A killed wing leaves its lease behind, for which the next waits.
+			"--leader-elect-lease-duration=6s", "--leader-elect-renew-deadline=5s", "--leader-elect-retry-period=500ms",
+			"--audit-interval=10s",
+		},
 	})
 	if err != nil {
 		return 0, err
@@ -104,6 +108,7 @@ var namespaces = []string{
 	nsAllocateDropped, nsAllocateLate, nsAllocateConflict, nsReleaseDropped, nsHang, nsBeside, nsEraseFails,
 	nsAgentDown, nsVPCClaim, nsUnplugged, nsVictim, nsForger,
 	nsBadServers, nsPlain, nsMAASAway, nsFabricAway, nsKilled,
+	nsReplaced, nsNamespaceGone, nsClusterGone, nsAbandoned,
 }
 
 // prepare admits the tests' namespaces, shortens what would be waited for, and puts a gate before DPF.
@@ -125,8 +130,16 @@ func prepare(ctx context.Context) error {
 	identity := &infrav1.MaasClusterIdentity{}
 	if err := update(ctx, identity, demo.Identity, func() {
 		identity.Spec.AllowedNamespaces = &infrav1.AllowedNamespaces{Names: namespaces}
+		identity.Spec.AllowedPools = []string{"default"}
+		// Tests that hold a server run beside others that claim.
+		identity.Spec.CircuitBreaker.Servers = ptr.To[int32](goodServers)
 	}); err != nil {
 		return err
+	}
+	for _, y := range yards {
+		if err := y.rack(); err != nil {
+			return err
+		}
 	}
 	var err error
 	dpf, err = gateBeforeDPF(ctx)

@@ -97,17 +97,37 @@ func (w *wingWatch) steady(t *testing.T) {
 // kill pulls the plug of wings, which the lab restarts at once. What they were doing stays half done.
 func (w *wingWatch) kill(t *testing.T, names ...string) {
 	t.Helper()
+	for _, name := range names {
+		w.stop(t, name)
+	}
+	w.start(t, names...)
+}
+
+// stop pulls the plug of a wing.
+func (w *wingWatch) stop(t *testing.T, name string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(suite, time.Minute)
 	defer cancel()
-	for _, name := range names {
-		w.mu.Lock()
-		process := w.running[name]
-		w.away[name] = true
-		w.mu.Unlock()
-		if err := process.Kill(ctx); err != nil {
-			t.Fatal(err)
-		}
+	w.mu.Lock()
+	process := w.running[name]
+	w.away[name] = true
+	w.mu.Unlock()
+	if err := process.Kill(ctx); err != nil {
+		t.Fatal(err)
 	}
+}
+
+func (w *wingWatch) stopped(name string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.away[name]
+}
+
+// start starts wings again that were stopped.
+func (w *wingWatch) start(t *testing.T, names ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(suite, time.Minute)
+	defer cancel()
 	var errs []error
 	for _, name := range names {
 		process, err := world.Lab.Supervisor().Restart(ctx, name)
