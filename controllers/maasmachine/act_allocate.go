@@ -63,7 +63,7 @@ func (p *pass) allocate(ctx context.Context, step Step) (Step, error) {
 	p.r.memory.update(p.machine.UID, func(known *memo) {
 		known.toldScarce = false
 		if p.o.AllocateUntil.IsZero() {
-			known.allocated, known.allocatedUntil = m.SystemID, p.r.Clock.Now().Add(powerOffPolls*p.r.PollInterval)
+			known.allocated, known.allocatedUntil = m.SystemID, p.r.Clock.Now().Add(longWaits*p.r.PollInterval)
 		}
 	})
 	p.log.Info("Allocated a server", "systemID", m.SystemID, "claim", maas.TokenHash(p.token()))
@@ -117,8 +117,13 @@ func clusterOf(machine *infrav1.MaasMachine) types.NamespacedName {
 	return types.NamespacedName{Namespace: machine.Namespace, Name: machine.Labels[clusterv1.ClusterNameLabel]}
 }
 
-// holding are the machines of the identity that have a server, with their clusters.
+// holding are the machines of the identity that have a server, with their clusters. Those who wait come often: they share what is
+// a little older.
 func (p *pass) holding(ctx context.Context) (map[types.NamespacedName]types.NamespacedName, error) {
+	now, identity := p.r.Clock.Now(), p.identity.Object.UID
+	if known, ok := p.r.memory.holdersOf(identity, now.Add(-p.r.PollInterval/5)); ok {
+		return known, nil
+	}
 	list := &infrav1.MaasMachineList{}
 	if err := p.r.Client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list MaasMachines: %w", err)
@@ -130,6 +135,7 @@ func (p *pass) holding(ctx context.Context) (map[types.NamespacedName]types.Name
 			holding[client.ObjectKeyFromObject(m)] = clusterOf(m)
 		}
 	}
+	p.r.memory.setHolders(identity, holding, now)
 	return holding, nil
 }
 
@@ -143,13 +149,13 @@ func count(holding map[types.NamespacedName]types.NamespacedName, cluster types.
 	return n
 }
 
-// busy says nothing new to a machine that is waiting already.
+// busy says nothing new to a machine that is waiting already. It is woken when there is room.
 func (p *pass) busy(step Step) Step {
 	switch conditions.GetReason(p.machine, infrav1.ServerClaimedCondition) {
 	case infrav1.NoServerAvailableReason, infrav1.WaitingForTurnReason:
-		return wait(PaceSoon)
+		return wait(PaceTurn)
 	}
-	return wait(PaceSoon, step.Say...)
+	return wait(PaceTurn, step.Say...)
 }
 
 func (p *pass) scarce() Step {
@@ -189,9 +195,7 @@ func (p *pass) wanted() string {
 		}
 	}
 	add(c.Zone != "", ", zone %s", c.Zone)
-	add(len(c.Zones) > 0, ", one of the zones %v", c.Zones)
 	add(c.Pool != "", ", pool %s", c.Pool)
-	add(len(c.Pools) > 0, ", one of the pools %v", c.Pools)
 	add(len(c.Tags) > 0, ", tags %v", c.Tags)
 	add(len(c.NotTags) > 0, ", notTags %v", c.NotTags)
 	add(c.Architecture != "", ", architecture %s", c.Architecture)
@@ -199,6 +203,8 @@ func (p *pass) wanted() string {
 	add(c.MinMemoryMiB > 0, ", minMemory %d", c.MinMemoryMiB)
 	add(c.MinDiskGB > 0, ", minDiskSize %d", c.MinDiskGB)
 	add(len(p.machine.Spec.Ports) > 0, ", %d DPU port(s)", len(p.machine.Spec.Ports))
+	add(len(c.Zones) > 0, ", in one of the zones %v", c.Zones)
+	add(len(c.Pools) > 0, ", in one of the pools %v", c.Pools)
 	add(len(p.machine.Status.AvoidedServers) > 0, ", other than the %d avoided", len(p.machine.Status.AvoidedServers))
 	return text
 }

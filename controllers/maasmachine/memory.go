@@ -18,6 +18,7 @@ type memory struct {
 	mu       sync.Mutex
 	machines map[types.UID]memo
 	devices  map[deviceKey]deviceMemo
+	holders  map[types.UID]holders
 }
 
 // memo is what is remembered of one machine.
@@ -32,6 +33,9 @@ type memo struct {
 	// again until then.
 	allocated      string
 	allocatedUntil time.Time
+	// bootstrap is the Secret that was seen to hold bootstrap data, which is believed until then.
+	bootstrap      string
+	bootstrapUntil time.Time
 	// toldScarce says that people were told that no server is free.
 	toldScarce bool
 }
@@ -46,8 +50,14 @@ type deviceMemo struct {
 	at  time.Time
 }
 
+// holders are an identity's machines with a server, by machine, with their clusters. Not to be changed.
+type holders struct {
+	clusters map[types.NamespacedName]types.NamespacedName
+	at       time.Time
+}
+
 func newMemory() *memory {
-	return &memory{machines: map[types.UID]memo{}, devices: map[deviceKey]deviceMemo{}}
+	return &memory{machines: map[types.UID]memo{}, devices: map[deviceKey]deviceMemo{}, holders: map[types.UID]holders{}}
 }
 
 func (m *memory) of(uid types.UID) memo {
@@ -84,4 +94,21 @@ func (m *memory) setDPUs(identity types.UID, systemID string, has bool, now time
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.devices[deviceKey{identity, systemID}] = deviceMemo{has: has, at: now}
+}
+
+// holdersOf returns what was known of an identity's holders since then.
+func (m *memory) holdersOf(identity types.UID, since time.Time) (map[types.NamespacedName]types.NamespacedName, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known, ok := m.holders[identity]
+	if !ok || known.at.Before(since) {
+		return nil, false
+	}
+	return known.clusters, true
+}
+
+func (m *memory) setHolders(identity types.UID, clusters map[types.NamespacedName]types.NamespacedName, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.holders[identity] = holders{clusters: clusters, at: now}
 }

@@ -47,7 +47,7 @@ func TestALostOrderOutlivesTheProcess(t *testing.T) {
 		before int // releases before the order is settled
 	}{
 		"power-off done, answer lost": {lose: func(r *region) { r.lose["power off"] = lost }},
-		"power-off lost, the next answered": {
+		"power-off lost": {
 			lose: func(r *region) { r.refuse["power off"] = lost },
 			mend: func(r *region) { r.refuse["power off"] = nil },
 		},
@@ -79,6 +79,21 @@ func TestALostOrderOutlivesTheProcess(t *testing.T) {
 			s.Expect(s.region.servers["a"].Status).To(Equal(maas.StatusReady))
 		})
 	}
+}
+
+// TestAnAnsweredOrderDoesNotHideALostOne: the first can still come.
+func TestAnAnsweredOrderDoesNotHideALostOne(t *testing.T) {
+	s := suspectScene(t, "a")
+	s.add("m")
+	s.fails("m", "a")
+	s.region.refuse["power off"] = lost
+	s.until("m", func(m *infrav1.MaasMachine) bool { s.suspects(); return m.Status.OpenOrder != nil })
+	sent := s.get("m").Status.OpenOrder.SentAt
+	s.region.refuse["power off"] = nil
+	s.step("m")
+	s.Expect(s.region.count("power off")).To(Equal(2))
+	s.Expect(s.region.servers["a"].PowerState).To(Equal(maas.PowerOff))
+	s.Expect(s.get("m").Status.OpenOrder.SentAt).To(Equal(sent))
 }
 
 // TestALostReleaseIsNotWaitedForWhereItIsSeen: MAAS shows it under way, or done.

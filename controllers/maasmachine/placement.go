@@ -27,7 +27,7 @@ func (p *pass) observePlacement(ctx context.Context, o *Observation) {
 		o.Placement = &Problem{Reason: infrav1.MaasClusterNotFoundReason, Message: "the Cluster's MaasCluster does not exist"}
 		return
 	}
-	if _, problem := p.bootstrapData(ctx); problem != nil {
+	if problem := p.bootstrapProblem(ctx); problem != nil {
 		o.Placement = problem
 		return
 	}
@@ -38,6 +38,19 @@ func (p *pass) observePlacement(ctx context.Context, o *Observation) {
 	if o.Ports {
 		o.Placement = p.vpcProblem(ctx)
 	}
+}
+
+// bootstrapProblem says why there is no bootstrap data. Those who wait for a server come often, and the Secret does not change.
+func (p *pass) bootstrapProblem(ctx context.Context) *Problem {
+	name, now := ptr.Deref(p.owner.Spec.Bootstrap.DataSecretName, ""), p.r.Clock.Now()
+	if known := p.r.memory.of(p.machine.UID); known.bootstrap == name && pending(known.bootstrapUntil, now) {
+		return nil
+	}
+	_, problem := p.bootstrapData(ctx)
+	if problem == nil {
+		p.r.memory.update(p.machine.UID, func(m *memo) { m.bootstrap, m.bootstrapUntil = name, now.Add(longWaits*p.r.PollInterval) })
+	}
+	return problem
 }
 
 // bootstrapData reads the bootstrap Secret past any cache: the wing may not list Secrets.

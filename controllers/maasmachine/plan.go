@@ -47,8 +47,6 @@ type Pace string
 const (
 	// PaceNow goes on at once: the step left something to do.
 	PaceNow Pace = "Now"
-	// PaceSoon waits for a turn.
-	PaceSoon Pace = "Soon"
 	// PacePoll looks again after the poll interval: something is under way.
 	PacePoll Pace = "Poll"
 	// PaceTurn waits for a free server, and notices one within the poll interval.

@@ -189,8 +189,6 @@ func (p *pass) after(pace Pace, addressKnown bool) time.Duration {
 	switch pace {
 	case PaceNow:
 		return jitter(10*time.Millisecond, 1)
-	case PaceSoon:
-		return jitter(200*time.Millisecond, 1)
 	case PacePoll:
 		return jitter(poll, 0.1)
 	case PaceTurn:

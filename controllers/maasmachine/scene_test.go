@@ -265,6 +265,15 @@ func (s *scene) identity(change func(*infrav1.MaasClusterIdentityStatus)) {
 	s.Expect(s.objects.Status().Update(s.Context(), object)).To(Succeed())
 }
 
+// configure changes the identity's spec.
+func (s *scene) configure(change func(*infrav1.MaasClusterIdentitySpec)) {
+	s.Helper()
+	object := &infrav1.MaasClusterIdentity{}
+	s.Expect(s.objects.Get(s.Context(), client.ObjectKey{Name: "identity"}, object)).To(Succeed())
+	change(&object.Spec)
+	s.Expect(s.objects.Update(s.Context(), object)).To(Succeed())
+}
+
 // told are the events since it was asked last.
 func (s *scene) told() []string {
 	var told []string
