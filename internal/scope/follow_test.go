@@ -78,6 +78,42 @@ func TestWhatTheFeedMissesIsReadWithinTheAgeAccepted(t *testing.T) {
 	b.Expect(b.wakes()).To(Equal([]string{"m0"}))
 }
 
+func TestWhoOnlyWantsToKnowThatNothingChangedDoesNotWait(t *testing.T) {
+	b := newBench(t, 1)
+	b.get("m0", time.Minute)
+	b.Expect(b.follower.due()).To(BeTrue())
+	b.get("m0", 10*time.Minute)
+	b.Expect(b.follower.due()).To(BeFalse())
+}
+
+func TestWhoAsksBetweenPollsLeavesTheOthersToThePoller(t *testing.T) {
+	b := newBench(t, 10)
+	for i := range 10 {
+		b.get(machineID(i), 0)
+	}
+	b.poll()
+	b.clock.Step(time.Second)
+	b.readings.Invalidate("m3")
+	b.get("m3", 0)
+	b.Expect(b.fleet.arguments(askByID)).To(Equal([]string{"m3"}))
+	b.poll()
+	b.Expect(b.fleet.arguments(askByID)).To(HaveLen(10))
+}
+
+func TestAnEventEndsAReading(t *testing.T) {
+	b := newBench(t, 1)
+	b.get("m0", time.Minute)
+	b.poll()
+	b.get("m0", time.Minute)
+	b.fleet.become("m0", maas.StatusReleasing)
+	b.fleet.fail(askByID, errRefused)
+	b.poll()
+	_, err := b.readings.Machine(b.Context(), "m0", time.Minute)
+	b.Expect(err).To(MatchError(errRefused), "what is known is from before")
+	_, ok := b.readings.Recent("m0", time.Hour)
+	b.Expect(ok).To(BeFalse())
+}
+
 func TestSettledMachinesAreLookedAtOnceAMinute(t *testing.T) {
 	b := newBench(t, 100)
 	for i := range 100 {
@@ -125,10 +161,13 @@ func TestSettledMachinesAreLookedAtOnceAMinute(t *testing.T) {
 	}
 	b.Expect(b.asked(askEvents)).To(BeZero(), "nobody cares for any machine")
 	b.Expect(b.readings.machines).To(BeEmpty(), "after an hour nothing is left")
-	b.fleet.record("m1", "m1")
+	for range 2 * maas.MaxEvents {
+		b.fleet.record("m1")
+	}
 	b.watch("m1")
 	b.poll()
-	b.Expect(b.follower.cursor).To(Equal(int64(len(b.fleet.events))), "after a long pause it begins anew")
+	b.Expect(b.follower.cursor).To(Equal(int64(len(b.fleet.events))))
+	b.Expect(b.asked(askEvents)).To(Equal(1), "after a long pause it begins anew")
 }
 
 func TestABacklogIsReadInPages(t *testing.T) {

@@ -31,10 +31,9 @@ type gate struct {
 	pause time.Duration
 	slot  chan struct{}
 
-	mu       sync.Mutex
-	failure  error
-	failedAt time.Time
-	retryAt  time.Time
+	mu      sync.Mutex
+	failure error
+	retryAt time.Time
 }
 
 func newGate(clock clock.WithTicker, pause time.Duration) *gate {
@@ -43,14 +42,13 @@ func newGate(clock clock.WithTicker, pause time.Duration) *gate {
 
 // enter waits until nobody else asks; who got in calls leave. It returns the failure that counts instead, if there is one.
 func (g *gate) enter(ctx context.Context, call maas.Call) error {
-	arrived := g.clock.Now()
-	if err := g.fails(arrived); err != nil {
+	if err := g.fails(); err != nil {
 		return err
 	}
 	if err := g.wait(ctx, call, true); err != nil {
 		return err
 	}
-	if err := g.fails(arrived); err != nil {
+	if err := g.fails(); err != nil {
 		g.pass()
 		return err
 	}
@@ -97,8 +95,7 @@ func (g *gate) leave(ctx context.Context, err error) {
 func (g *gate) postpone(err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.failure, g.failedAt = err, g.clock.Now()
-	g.retryAt = g.failedAt.Add(max(g.pause, min(maas.RetryAfter(err), longestPause)))
+	g.failure, g.retryAt = err, g.clock.Now().Add(max(g.pause, min(maas.RetryAfter(err), longestPause)))
 }
 
 // reset forgets failures.
@@ -114,11 +111,11 @@ func (g *gate) last() error {
 	return g.failure
 }
 
-// fails returns the failure that counts for who arrived then.
-func (g *gate) fails(arrived time.Time) error {
+// fails returns the failure that counts as long as it is not time to try again.
+func (g *gate) fails() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.failure != nil && (g.clock.Now().Before(g.retryAt) || arrived.Before(g.failedAt)) {
+	if g.failure != nil && g.clock.Now().Before(g.retryAt) {
 		return g.failure
 	}
 	return nil

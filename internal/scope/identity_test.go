@@ -197,14 +197,19 @@ func TestClientsAreKeptUntilSomethingChanges(t *testing.T) {
 	s.Expect(s.objects.Get(t.Context(), client.ObjectKeyFromObject(identity), identity)).To(Succeed())
 	identity.Generation = 2
 	identity.Spec.Deadlines.CallSeconds = ptr.To[int32](7)
+	s.region.machines = []maas.Machine{{SystemID: "m"}}
+	_, err := first.Readings.Machine(t.Context(), "m", 0)
+	s.Expect(err).NotTo(HaveOccurred())
 	s.Expect(s.objects.Update(t.Context(), identity)).To(Succeed())
-	get()
+	_, err = get().Readings.Machine(t.Context(), "m", 0)
+	s.Expect(err).NotTo(HaveOccurred())
+	s.Expect(s.region.lists).To(Equal(2), "what was read before does not count")
 	s.Expect(s.made).To(HaveLen(3), "a changed spec is picked up at once")
 	s.Expect(s.made[2].Timeout).To(Equal(7 * time.Second))
 
 	s.Expect(s.objects.Delete(t.Context(), secret)).To(Succeed())
 	s.clock.Step(credentialsMaxAge)
-	_, err := s.identities.Get(t.Context(), "lab")
+	_, err = s.identities.Get(t.Context(), "lab")
 	unusable, ok := AsUnusable(err)
 	s.Expect(ok && unusable.Reason == infrav1.SecretNotFoundReason).To(BeTrue(), "what was read before is not used on")
 }

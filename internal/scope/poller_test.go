@@ -116,6 +116,25 @@ func TestThePollerWakesWhoWatches(t *testing.T) {
 	w.stop()
 }
 
+// TestThePollerWakesWhoWaitsForAServer: a poll after MAAS had nothing free one of those who wait is told to ask again.
+func TestThePollerWakesWhoWaitsForAServer(t *testing.T) {
+	w := newWingWithPoller(t)
+	turns := w.get(t, "a").Allocations
+	grant, _ := turns.Take(Turn{Machine: named("a1"), Wants: "gpu"}, nil)
+	grant.Done(OutcomeRefused)
+	start := w.clock.Now()
+	w.pass(func() bool {
+		select {
+		case event := <-w.identities.Wakes():
+			return event.Object.GetName() == "a1"
+		default:
+			return false
+		}
+	})
+	w.Expect(w.clock.Now().Sub(start)).To(BeNumerically("<", 3*w.identities.PollInterval))
+	w.stop()
+}
+
 // TestOneThatHangsDelaysNoOther: b is polled and changes are told while a's MAAS answers nothing.
 func TestOneThatHangsDelaysNoOther(t *testing.T) {
 	w := newWingWithPoller(t)
