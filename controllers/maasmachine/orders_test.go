@@ -9,6 +9,7 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	"k8s.io/utils/ptr"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
@@ -79,6 +80,26 @@ func TestALostOrderOutlivesTheProcess(t *testing.T) {
 			s.Expect(s.region.servers["a"].Status).To(Equal(maas.StatusReady))
 		})
 	}
+}
+
+// TestALostOrderOutlivesTheIdentity: how long it can take is written there.
+func TestALostOrderOutlivesTheIdentity(t *testing.T) {
+	s := newScene(t, "a")
+	s.configure(func(spec *infrav1.MaasClusterIdentitySpec) { spec.Deadlines.CallSeconds = ptr.To[int32](300) })
+	s.add("m")
+	s.up("m")
+	s.region.refuse["release"] = lost
+	s.remove("m")
+	s.until("m", func(m *infrav1.MaasMachine) bool { return s.region.count("release") == 1 })
+	s.region.refuse["release"] = nil
+	s.broken = &scope.UnusableError{Reason: infrav1.SecretNotFoundReason, Message: "no Secret"}
+	s.clock.Step(settled)
+	s.step("m")
+	s.broken = nil
+	s.step("m")
+	s.Expect(s.region.count("release")).To(Equal(1))
+	s.Expect(s.get("m").Status.OpenOrder).NotTo(BeNil())
+	s.down("m")
 }
 
 // TestAnAnsweredOrderDoesNotHideALostOne: the first can still come.

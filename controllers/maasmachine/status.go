@@ -34,8 +34,8 @@ func (p *pass) report(o Observation, step Step) {
 	}
 	p.complete()
 	p.say(summarize(p.machine, o))
-	if !p.o.Order.open(p.o.Now) {
-		p.machine.Status.OpenOrder = nil
+	if p.identity != nil && !p.o.Order.open(p.o.Now) {
+		p.machine.Status.OpenOrder = nil // Until when it can come is the identity's to say.
 	}
 }
 
