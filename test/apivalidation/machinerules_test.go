@@ -18,7 +18,7 @@ var machineRules = slices.Concat(
 		{name: "provider ID with a zone", sample: "maasmachine", edits: []edit{set("spec.providerID", "maas:///zone-1/abc123")}},
 		{name: "provider ID of another provider", sample: "maasmachine", edits: []edit{set("spec.providerID", "aws:///zone-1/abc123")}, refused: "should match"},
 		{name: "another kind's override", sample: "maasmachine", edits: []edit{set("spec.override.action", "ForceDetach")}, refused: "action is one of Abandon, AdoptServer"},
-		{name: "the other override", sample: "maasmachine", edits: []edit{set("spec.override.action", "AdoptServer")}},
+		{name: "the other override, which nobody carries out", sample: "maasmachine", edits: []edit{set("spec.override.action", "AdoptServer")}, refused: "AdoptServer is not supported yet"},
 		{name: "release changed", sample: "maasmachine", before: unchanged, edits: []edit{set("spec.release.erase", "Full")}},
 
 		{name: "claim", sample: "maasmachinetemplate", edits: []edit{set("spec.template.spec.claim", map[string]any{"token": "x"})}, refused: "a claim belongs to one machine"},
