@@ -28,6 +28,9 @@ type check struct {
 func (s *suite) run(t *testing.T, name string, body func(*check)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
+		if s.ctx.Err() != nil {
+			t.Fatal("the run was interrupted, or its time is over")
+		}
 		s.cases.Add(1)
 		t.Cleanup(func() { s.sweep(t) })
 		body(&check{T: t, Gomega: NewWithT(t), suite: s, stop: t.Fatalf})

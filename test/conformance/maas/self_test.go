@@ -4,6 +4,7 @@
 package maas_test
 
 import (
+	"context"
 	"net/url"
 	"strings"
 	"testing"
@@ -223,4 +224,22 @@ func (c *check) take(id string) string {
 	c.Helper()
 	c.allocated(c.user, id)
 	return id
+}
+
+// TestInterruptLeavesEveryMachineIdle: cleaning up does not use the context that an interrupt ends.
+func TestInterruptLeavesEveryMachineIdle(t *testing.T) {
+	g := NewWithT(t)
+	simulator := newSimulator(t, drivenTiming)
+	s, err := newSuite(t, simulator.settings())
+	g.Expect(err).NotTo(HaveOccurred())
+	ctx, interrupt := context.WithCancel(s.ctx)
+	s.ctx = ctx
+	s.run(t, "a case", func(c *check) {
+		c.deploying(c.user, c.oneMachine())
+		interrupt()
+		_, err := c.do(c.ctx, c.user, request{method: get, path: "version/"})
+		c.Expect(err).To(MatchError(context.Canceled))
+	})
+	s.inspect(t)
+	g.Expect(simulator.region.Machines()).NotTo(ContainElement(HaveField("Owner", "user")))
 }
