@@ -30,8 +30,8 @@ type Options struct {
 	ManagerArgs []string
 	// PollInterval is the manager's.
 	PollInterval time.Duration
-	// Profiles is the folder for CPU profiles of the manager; none are made if it is empty.
-	Profiles string
+	// Details is the folder for CPU profiles of the manager and the list of all calls; empty means that nobody wants them.
+	Details string
 
 	Fifty Fifty
 	Polls Polls
@@ -75,7 +75,7 @@ func Run(ctx context.Context, o Options, scenarios ...string) (*Report, error) {
 		}
 		started := time.Now()
 		fmt.Fprintf(o.Progress, "── %s\n", name)
-		if err := known[name](ctx, o, report); err != nil {
+		if err := errors.Join(report.addLoad(name), known[name](ctx, o, report)); err != nil {
 			errs = append(errs, fmt.Errorf("scenario %s: %w", name, err))
 		}
 		fmt.Fprintf(o.Progress, "   %s took %s\n", name, time.Since(started).Round(time.Second))

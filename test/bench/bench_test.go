@@ -55,6 +55,7 @@ func TestScenarios(t *testing.T) {
 			"MAAS calls a machine life, together":                 positive,
 			"MAAS' own time, straight line: allocate":             positive,
 			"ratio to the straight line, median":                  positive,
+			"API server requests a machine life: PATCH":           positive,
 			"deleted → gone, median":                              positive,
 			"stage, median: → deploy sent":                        positive,
 			"MAAS' own time, to the last deploy: together":        positive,

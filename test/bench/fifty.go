@@ -52,6 +52,8 @@ type fiftyRun struct {
 	world  *world
 	site   *site
 	fleet  *fleet
+	// before are the requests to the API server before there were machines.
+	before map[string]float64
 }
 
 func runFifty(ctx context.Context, o Options, report *Report) (err error) {
@@ -89,6 +91,9 @@ func (r *fiftyRun) up(ctx context.Context, line []time.Duration, straight *site)
 	r.world.profile("fifty-up", 30*time.Second)
 	before, err := r.world.usage()
 	if err != nil {
+		return err
+	}
+	if r.before, err = r.world.requests(ctx); err != nil {
 		return err
 	}
 	if r.fleet, err = r.world.createMachines(ctx, r.site, "", r.Machines); err != nil {
@@ -186,6 +191,9 @@ func (r *fiftyRun) down(ctx context.Context) error {
 		return errors.New("no call to MAAS was recorded")
 	}
 	r.reportCalls(calls)
+	if err := r.reportRequests(ctx); err != nil {
+		return err
+	}
 	return r.world.addPeak(r.report, ScenarioFifty)
 }
 
@@ -203,6 +211,18 @@ func (r *fiftyRun) reportCalls(calls []call) {
 		r.report.add(ScenarioFifty, "MAAS calls a machine life: "+operation, float64(sum.count)/float64(r.Machines), "")
 	}
 	r.report.add(ScenarioFifty, "MAAS calls a machine life, together", float64(direct)/float64(r.Machines), "").within(budgetCalls)
+}
+
+// reportRequests counts what a life costs the management cluster's API server.
+func (r *fiftyRun) reportRequests(ctx context.Context) error {
+	after, err := r.world.requests(ctx)
+	if err != nil {
+		return err
+	}
+	for _, method := range slices.Sorted(maps.Keys(after)) {
+		r.report.add(ScenarioFifty, "API server requests a machine life: "+method, (after[method]-r.before[method])/float64(r.Machines), "")
+	}
+	return nil
 }
 
 // awaitDeploys waits until MAAS has accepted a deployment for each machine.

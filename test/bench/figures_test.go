@@ -168,3 +168,18 @@ func TestReport(t *testing.T) {
 		t.Errorf("read back: %+v, %v", read, err)
 	}
 }
+
+func TestRequestsByMethod(t *testing.T) {
+	sums, err := requestsByMethod(bytes.NewBufferString(`# HELP rest_client_requests_total Number of HTTP requests.
+rest_client_requests_total{code="200",host="127.0.0.1:1",method="GET"} 12
+rest_client_requests_total{code="404",host="127.0.0.1:1",method="GET"} 3
+rest_client_requests_total{code="200",host="127.0.0.1:1",method="PATCH"} 1.5e+02
+other_total{method="GET"} 7
+`))
+	if err != nil || len(sums) != 2 || sums["GET"] != 15 || sums["PATCH"] != 150 {
+		t.Errorf("%v, %v", sums, err)
+	}
+	if _, err := requestsByMethod(bytes.NewBufferString(requestsMetric + `code="200"} x`)); err == nil {
+		t.Error("an unknown format passes")
+	}
+}

@@ -7,7 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/maassim"
 )
@@ -35,86 +38,130 @@ func DefaultHung() Hung {
 
 const budgetHung = 1.5
 
+// hungRun is one of the two runs, with a world of its own.
+type hungRun struct {
+	Hung
+	o     Options
+	name  string
+	fault bool
+	// enough ends the wait for deployments; what was measured until then counts.
+	enough <-chan struct{}
+
+	report      Report
+	median, p95 time.Duration
+	// late is how many had no deployment at the end.
+	late int
+}
+
+// runHung runs both worlds at the same time, so that what else the computer does slows both.
 func runHung(ctx context.Context, o Options, report *Report) error {
-	free, err := o.Hung.run(ctx, o, report, false, o.Hung.Patience)
+	enough := make(chan struct{})
+	free := &hungRun{Hung: o.Hung, o: o, name: "without fault"}
+	hung := &hungRun{Hung: o.Hung, o: o, name: "other region hangs", fault: true, enough: enough}
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := free.run(groupCtx); err != nil {
+			return fmt.Errorf("without a fault: %w", err)
+		}
+		defer close(enough)
+		// As long as the other started no later than this one ended, it has all the time it is given.
+		return pause(groupCtx, time.Duration(o.Hung.Slack)*max(free.p95, o.PollInterval))
+	})
+	group.Go(func() error {
+		if err := hung.run(groupCtx); err != nil {
+			return fmt.Errorf("with a fault: %w", err)
+		}
+		return nil
+	})
+	err := group.Wait()
+	report.Lines = slices.Concat(report.Lines, free.report.Lines, hung.report.Lines)
 	if err != nil {
-		return fmt.Errorf("without a fault: %w", err)
+		return err
 	}
-	patience := time.Duration(o.Hung.Slack) * max(free.p95, o.PollInterval)
-	hung, err := o.Hung.run(ctx, o, report, true, patience)
-	if err != nil {
-		return fmt.Errorf("with a fault: %w", err)
-	}
+	report.add(ScenarioHung, "later than in the run without fault, median", (hung.median - free.median).Seconds(), "s")
 	line := report.add(ScenarioHung, "ratio to the run without fault, p95", hung.p95.Seconds()/free.p95.Seconds(), "")
 	line.AtLeast = hung.late > 0
 	line.within(budgetHung)
 	return nil
 }
 
-// hungResult is what one run showed of the measured machines.
-type hungResult struct {
-	p95 time.Duration
-	// late is how many had no deployment when patience ended.
-	late int
-}
-
-func (h Hung) run(ctx context.Context, o Options, report *Report, fault bool, patience time.Duration) (result hungResult, err error) {
-	name := "without fault"
-	if fault {
-		name = "other region hangs"
-	}
-	well, err := newSite("well", 2*h.Machines, h.Timing)
+func (r *hungRun) run(ctx context.Context) (err error) {
+	well, err := newSite("well", 2*r.Machines, r.Timing)
 	if err != nil {
-		return result, err
+		return err
 	}
-	ill, err := newSite("ill", 2*h.Others, h.Timing)
+	ill, err := newSite("ill", 2*r.Others, r.Timing)
 	if err != nil {
-		return result, err
+		return err
 	}
-	w, err := newWorld(ctx, o, fmt.Sprintf("%s-%t", ScenarioHung, fault), well, ill)
+	w, err := newWorld(ctx, r.o, fmt.Sprintf("%s-%t", ScenarioHung, r.fault), well, ill)
 	defer func() { err = errors.Join(err, w.down(ctx)) }()
 	if err != nil {
-		return result, err
+		return err
 	}
-	if fault {
+	if r.fault {
 		ill.region.Inject(maassim.Fault{Kind: maassim.FaultHang})
 	}
-	o.step("%s: %d machines in one region, then %d in the other", name, h.Others, h.Machines)
+	r.o.step("%s: %d machines in one region, then %d in the other", r.name, r.Others, r.Machines)
 	before, err := w.usage()
 	if err != nil {
-		return result, err
+		return err
 	}
-	if _, err := w.createMachines(ctx, ill, "", h.Others); err != nil {
-		return result, err
+	if _, err := w.createMachines(ctx, ill, "", r.Others); err != nil {
+		return err
 	}
-	if fault {
-		if err := w.until(ctx, "calls hang", patience, func(context.Context) (bool, string, error) {
-			return ill.calls.openCalls() > 0, "no call is open", nil
-		}); err != nil {
-			return result, err
-		}
+	if err := w.until(ctx, "the other region is asked", r.Patience, func(context.Context) (bool, string, error) {
+		return ill.calls.asked("list by token") > 0, "no token was looked for", nil
+	}); err != nil {
+		return err
 	}
-	fleet, err := w.createMachines(ctx, well, "", h.Machines)
+	fleet, err := w.createMachines(ctx, well, "", r.Machines)
 	if err != nil {
-		return result, err
+		return err
 	}
-	err = fleet.awaitDeploys(ctx, patience)
-	if err != nil && (!fault || ctx.Err() != nil || w.ctx.Err() != nil || !w.manager.Running()) {
-		return result, err
+	if err := r.await(ctx, fleet); err != nil {
+		return err
 	}
 	after, err := w.usage()
 	if err != nil {
-		return result, err
+		return err
 	}
-	took := fleet.accepted(time.Now())
-	result.late = h.Machines - len(fleet.accepted(time.Time{}))
-	result.p95 = p95(took)
-	report.add(ScenarioHung, name+": created → deploy accepted, median", median(took).Seconds(), "s")
-	report.add(ScenarioHung, name+": created → deploy accepted, p95", result.p95.Seconds(), "s").AtLeast = result.late > 0
-	if fault {
-		report.add(ScenarioHung, name+": machines without deployment at the end", float64(result.late), "")
-		report.add(ScenarioHung, name+": calls of that region that were open at the end", float64(ill.calls.openCalls()), "")
+	r.measure(fleet, ill)
+	r.report.addUsage(ScenarioHung, r.name, before, after)
+	return w.addPeak(&r.report, ScenarioHung)
+}
+
+// await waits for the deployments, but not for longer than enough.
+func (r *hungRun) await(ctx context.Context, f *fleet) error {
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
+	group := &errgroup.Group{}
+	group.Go(func() error {
+		select {
+		case <-waiting.Done():
+		case <-r.enough:
+		}
+		stop()
+		return nil
+	})
+	err := f.awaitDeploys(waiting, r.Patience)
+	ended := waiting.Err() != nil && ctx.Err() == nil
+	stop()
+	_ = group.Wait() // It returns nothing.
+	if err != nil && ended {
+		return nil
 	}
-	report.addUsage(ScenarioHung, name, before, after)
-	return result, w.addPeak(report, ScenarioHung)
+	return err
+}
+
+func (r *hungRun) measure(f *fleet, ill *site) {
+	took := f.accepted(time.Now())
+	r.late = r.Machines - len(f.accepted(time.Time{}))
+	r.median, r.p95 = median(took), p95(took)
+	r.report.add(ScenarioHung, r.name+": created → deploy accepted, median", r.median.Seconds(), "s")
+	r.report.add(ScenarioHung, r.name+": created → deploy accepted, p95", r.p95.Seconds(), "s").AtLeast = r.late > 0
+	if r.fault {
+		r.report.add(ScenarioHung, r.name+": machines without deployment at the end", float64(r.late), "")
+		r.report.add(ScenarioHung, r.name+": calls of that region that were open at the end", float64(ill.calls.openCalls()), "")
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -33,7 +34,9 @@ type call struct {
 type ledger struct {
 	mu    sync.Mutex
 	calls []call
+	// open are those not answered yet, begun all that came, by operation.
 	open  int
+	begun map[string]int
 }
 
 // recording puts a ledger before MAAS.
@@ -45,7 +48,7 @@ func (l *ledger) recording(next http.Handler) http.Handler {
 		}
 		c := describe(request)
 		answer := &counted{ResponseWriter: w}
-		l.begin()
+		l.begin(c)
 		defer func() {
 			c.done, c.code, c.bytes, c.machines = time.Now(), answer.code, answer.bytes, answer.machines
 			l.end(c)
@@ -54,10 +57,27 @@ func (l *ledger) recording(next http.Handler) http.Handler {
 	})
 }
 
-func (l *ledger) begin() {
+func (l *ledger) begin(c call) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.begun == nil {
+		l.begun = map[string]int{}
+	}
 	l.open++
+	l.begun[c.operation]++
+}
+
+// asked counts the calls that came, answered or not, of the operations that begin so.
+func (l *ledger) asked(prefix string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for operation, count := range l.begun {
+		if strings.HasPrefix(operation, prefix) {
+			n += count
+		}
+	}
+	return n
 }
 
 func (l *ledger) end(c call) {
@@ -145,6 +165,20 @@ func list(query url.Values, tokens []string) (operation string, shared bool) {
 		return "list by owner", true
 	}
 	return "list by constraints", false
+}
+
+// save writes all calls as CSV, times in seconds since the first one.
+func (l *ledger) save(path string) error {
+	calls := l.all()
+	slices.SortFunc(calls, func(a, b call) int { return a.arrived.Compare(b.arrived) })
+	var lines bytes.Buffer
+	fmt.Fprintln(&lines, "arrived,done,operation,machine,code,machines,bytes")
+	for _, c := range calls {
+		start := calls[0].arrived
+		fmt.Fprintf(&lines, "%.3f,%.3f,%s,%s,%d,%d,%d\n",
+			c.arrived.Sub(start).Seconds(), c.done.Sub(start).Seconds(), c.operation, c.systemID, c.code, c.machines, c.bytes)
+	}
+	return os.WriteFile(path, lines.Bytes(), 0o600)
 }
 
 // counted measures an answer.

@@ -42,6 +42,8 @@ func (r *fiftyRun) reportStages() {
 			stages[i].took = append(stages[i].took, d)
 		}
 	}
+	first := percentile(stages[0].took, 0)
+	r.report.add(ScenarioFifty, "created → first allocate sent", first.Seconds(), "s")
 	for _, s := range stages {
 		r.report.add(ScenarioFifty, "stage, median: "+s.what, median(s.took).Seconds(), "s")
 	}

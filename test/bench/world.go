@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -40,13 +41,16 @@ const (
 // world is a management cluster with the manager under test, MAAS regions and a fabric that proves everything at once.
 type world struct {
 	options Options
-	lab     *lab.Lab
+	// name of the scenario, or its part.
+	name string
+	lab  *lab.Lab
 	// objects reads and writes past any cache.
 	objects  client.Client
 	machines *machineWatch
 	manager  *proc.Process
-	profiler string
-	sites    []*site
+	// profiler is an address, metrics a URL of the manager.
+	profiler, metrics string
+	sites             []*site
 
 	stop  context.CancelFunc
 	group *errgroup.Group
@@ -56,7 +60,7 @@ type world struct {
 // newWorld starts everything and registers the sites, each with a cluster that is ready for machines. down must be called,
 // also after an error.
 func newWorld(ctx context.Context, o Options, name string, sites ...*site) (*world, error) {
-	w := &world{options: o, sites: sites, machines: newMachineWatch()}
+	w := &world{options: o, name: name, sites: sites, machines: newMachineWatch()}
 	running, stop := context.WithCancel(ctx)
 	w.stop = stop
 	w.group, w.ctx = errgroup.WithContext(running)
@@ -141,6 +145,7 @@ func (w *world) startManager(ctx context.Context) error {
 		return err
 	}
 	health := fmt.Sprintf("http://127.0.0.1:%d/readyz", ports[0])
+	w.metrics = fmt.Sprintf("http://127.0.0.1:%d/metrics", ports[1])
 	w.profiler = fmt.Sprintf("127.0.0.1:%d", ports[2])
 	probe := &http.Client{Timeout: probeTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
 	w.manager, err = w.lab.Supervisor().Start(ctx, proc.Spec{
@@ -156,8 +161,8 @@ func (w *world) startManager(ctx context.Context) error {
 	return err
 }
 
-// get fetches a URL into a file; a nil file only wants the answer to be good.
-func get(ctx context.Context, by *http.Client, url string, into *os.File) error {
+// get fetches a URL; nil only wants the answer to be good.
+func get(ctx context.Context, by *http.Client, url string, into io.Writer) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
@@ -173,17 +178,17 @@ func get(ctx context.Context, by *http.Client, url string, into *os.File) error 
 	if into == nil {
 		return nil
 	}
-	_, err = into.ReadFrom(response.Body)
+	_, err = io.Copy(into, response.Body)
 	return err
 }
 
 // profile records the manager's CPU in the background for as long as said, if it was asked for.
 func (w *world) profile(name string, length time.Duration) {
-	if w.options.Profiles == "" {
+	if w.options.Details == "" {
 		return
 	}
 	w.group.Go(func() error {
-		file, err := os.Create(filepath.Join(w.options.Profiles, name+".pprof"))
+		file, err := os.Create(filepath.Join(w.options.Details, name+".pprof"))
 		if err != nil {
 			return err
 		}
@@ -204,6 +209,11 @@ func (w *world) down(ctx context.Context) error {
 	var errs []error
 	if err := w.group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		errs = append(errs, err)
+	}
+	if w.options.Details != "" {
+		for _, s := range w.sites {
+			errs = append(errs, s.calls.save(filepath.Join(w.options.Details, w.name+"-"+s.name+"-calls.csv")))
+		}
 	}
 	if w.lab != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)

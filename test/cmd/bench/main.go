@@ -25,7 +25,7 @@ import (
 type flags struct {
 	scenarios, manager, managerArgs, out string
 	machines, servers                    int
-	profile, keep                        bool
+	details, keep                        bool
 }
 
 func main() {
@@ -36,7 +36,7 @@ func main() {
 	flag.StringVar(&f.manager, "manager", "", "the manager's binary; default bin/manager")
 	flag.StringVar(&f.managerArgs, "manager-args", "", "further arguments of the manager, separated by spaces")
 	flag.StringVar(&f.out, "out", "", "folder of the results; default out")
-	flag.BoolVar(&f.profile, "profile", false, "leave CPU profiles of the manager beside the results")
+	flag.BoolVar(&f.details, "details", false, "leave CPU profiles of the manager and all calls to MAAS (CSV) beside the results")
 	flag.BoolVar(&f.keep, "keep", false, "keep the labs' folders with all logs")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -88,8 +88,8 @@ func run(ctx context.Context, f flags) (err error) {
 func (f flags) options(repo, scratch string) bench.Options {
 	o := bench.DefaultOptions(repo, scratch)
 	o.Progress, o.ManagerArgs = os.Stderr, strings.Fields(f.managerArgs)
-	if f.profile {
-		o.Profiles = f.out
+	if f.details {
+		o.Details = f.out
 	}
 	if f.manager != "" {
 		o.Manager = f.manager
