@@ -74,6 +74,7 @@ func (w *world) startManager(restConfig *rest.Config) {
 	identities := scope.NewIdentities(scope.IdentityOptions{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Namespace: wing, PollInterval: 10 * poll,
 	})
+	w.Expect(mgr.Add(identities.Poller())).To(Succeed())
 	options := controller.Options{MaxConcurrentReconciles: 10}
 	recorder := mgr.GetEventRecorder("maas-dpu")
 	w.Expect((&maasclusteridentity.Reconciler{
@@ -196,6 +197,7 @@ func TestRealAPIServer(t *testing.T) {
 	w.Eventually(func() int { return len(w.machines()) }).WithTimeout(patience).Should(BeZero())
 	w.expectDown()
 
+	w.Expect(w.region.Calls()).To(ContainElement(And(HaveField("Operation", "query_events"), HaveField("Code", 200))), "MAAS' events are followed")
 	for _, object := range []client.Object{
 		&infrav1.MaasCluster{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "red"}},
 		&infrav1.MaasClusterIdentity{ObjectMeta: metav1.ObjectMeta{Name: "identity"}},
