@@ -47,9 +47,6 @@ type settings struct {
 	strict bool
 }
 
-var errNoMachines = errors.New("say which machines the suite may use: give -pool, -tag or -machines " +
-	"(MAAS_POOL, MAAS_TAG or MAAS_MACHINES); it takes, powers off and erases them")
-
 // fromFlags reads the settings of a run against a real MAAS, or says in a sentence what is missing.
 func fromFlags() (settings, error) {
 	s := settings{
@@ -61,9 +58,6 @@ func fromFlags() (settings, error) {
 	s.machines = strings.FieldsFunc(*machinesFlag, func(r rune) bool { return r == ',' || r == ' ' })
 	if s.userKey == "" {
 		return s, errors.New("give the API key of an ordinary account in MAAS_USER_KEY")
-	}
-	if s.pool == "" && s.tag == "" && len(s.machines) == 0 {
-		return s, errNoMachines
 	}
 	if *caFlag != "" {
 		pem, err := os.ReadFile(*caFlag)
@@ -113,5 +107,5 @@ func (s settings) where() string {
 	if len(s.machines) > 0 {
 		parts = append(parts, "among "+strings.Join(s.machines, ", "))
 	}
-	return cmp.Or(strings.Join(parts, " and "), "at all")
+	return cmp.Or(strings.Join(parts, " and "), "anywhere, as neither pool, tag nor machines were given")
 }

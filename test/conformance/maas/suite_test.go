@@ -75,6 +75,7 @@ func newSuite(t *testing.T, s settings) (*suite, error) {
 	if err := c.findFleet(); err != nil {
 		return nil, err
 	}
+	t.Logf("uses these machines, Ready and without owner %s: %s", c.where(), strings.Join(c.all(), ", "))
 	if c.other == nil && c.admin != nil {
 		c.makeOther(t)
 	}
