@@ -54,7 +54,8 @@ func newFleet(machines []infrav1.MaasMachine, identity string, sharing map[strin
 
 // sharing names the identities of the same MAAS and account as object. An identity whose account is not known may be one of
 // them, so that no server is called an orphan for lack of knowledge. Endpoints are compared as they are written: operators who
-// write one MAAS in two ways and give both the same account are told of orphans that are none.
+// write one MAAS in two ways and give both the same account are told of orphans that are none, as are those whose managers are
+// restricted to different namespaces and share an account.
 func sharing(identities []infrav1.MaasClusterIdentity, object *infrav1.MaasClusterIdentity, account string) map[string]bool {
 	names := map[string]bool{object.Name: true}
 	for i := range identities {
@@ -82,12 +83,17 @@ func lostIts(machine *infrav1.MaasMachine) bool {
 	return conditions.GetReason(machine, infrav1.ServerClaimedCondition) == infrav1.ServerLostReason
 }
 
-// recorded is the server of a machine by its status, or by its provider ID where the status was lost.
+// recorded is the server of a machine by its status, or by its provider ID where the status was lost. A provider ID may be
+// written by anybody: what is no system ID is left out, because one of those would spoil a question about many.
 func recorded(machine *infrav1.MaasMachine) string {
-	if machine.Status.SystemID != "" {
-		return machine.Status.SystemID
+	id := machine.Status.SystemID
+	if id == "" {
+		id = machine.Spec.ProviderID[strings.LastIndexByte(machine.Spec.ProviderID, '/')+1:]
 	}
-	return machine.Spec.ProviderID[strings.LastIndexByte(machine.Spec.ProviderID, '/')+1:]
+	if !maas.ValidSystemID(id) {
+		return ""
+	}
+	return id
 }
 
 // avoids says that a machine gives the server back, or has given it back, because it is no good.

@@ -29,7 +29,7 @@ func disagreements(v *view, f *fleet) map[string]infrav1.OrphanServer {
 		}
 	}
 	for _, machine := range f.own {
-		id := recorded(machine)
+		id := machine.Status.SystemID // Not the provider ID, which anybody may write.
 		if _, ok := found[id]; !ok && id != "" && !leaves(machine, id) && f.lost(machine, v) {
 			found[id] = infrav1.OrphanServer{SystemID: id, Reason: infrav1.OrphanServerGone, Machine: key(machine)}
 		}
@@ -79,11 +79,10 @@ func (f *fleet) unclaimed(server maas.Machine) (reason, machine string) {
 
 // lost says that the account does not hold the machine's server, or holds it for another machine.
 func (f *fleet) lost(machine *infrav1.MaasMachine, v *view) bool {
-	id := recorded(machine)
-	server, ours := v.server(id)
+	server, ours := v.server(machine.Status.SystemID)
 	if !ours {
 		return true
 	}
 	holder := f.byClaim[server.Annotations[maas.AnnotationToken]]
-	return holder != nil && holder != machine && recorded(holder) == id
+	return holder != nil && holder != machine && recorded(holder) == machine.Status.SystemID
 }

@@ -357,6 +357,7 @@ func TestDisagreements(t *testing.T) {
 		"its machine looks for it":         {machines: []infrav1.MaasMachine{machine("m", "", asking)}, listed: list(server("x", "m", allocated))},
 		"its machine was moved":            {machines: []infrav1.MaasMachine{machine("m", "", noStatus)}, listed: list(server("x", "m", allocated))},
 		"gone":                             {machines: []infrav1.MaasMachine{machine("m", "x", provisioned)}, listed: list(), want: "x ServerGone red/m"},
+		"gone, says a provider ID":         {machines: []infrav1.MaasMachine{machine("m", "", func(m *infrav1.MaasMachine) { m.Spec.ProviderID = "maas:///x" })}, listed: list()},
 		"gone, of another identity":        {machines: []infrav1.MaasMachine{machine("m", "x", second)}, listed: list()},
 		"gone, being deleted":              {machines: []infrav1.MaasMachine{machine("m", "x", deleting)}, listed: list()},
 		"gone, released by us":             {machines: []infrav1.MaasMachine{machine("m", "x", releasing)}, listed: list()},
@@ -380,6 +381,18 @@ func TestDisagreements(t *testing.T) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// TestRecorded: a provider ID that names no server counts as none.
+func TestRecorded(t *testing.T) {
+	for id, want := range map[string]string{
+		"": "", "maas:///abc123": "abc123", "maas:///zone/abc123": "abc123", "maas:///" + strings.Repeat("a", 400): "",
+	} {
+		m := machine("m", "", func(m *infrav1.MaasMachine) { m.Spec.ProviderID = id })
+		if got := recorded(&m); got != want {
+			t.Errorf("%s: recorded %q, want %q", id, got, want)
+		}
 	}
 }
 

@@ -48,7 +48,7 @@ const (
 
 	poll     = 15 * time.Millisecond
 	audit    = 150 * time.Millisecond
-	patience = 30 * time.Second
+	patience = time.Minute
 )
 
 func TestMain(m *testing.M) {
