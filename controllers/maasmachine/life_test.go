@@ -20,6 +20,7 @@ func TestCallsOfOneLife(t *testing.T) {
 	s := newScene(t, "a")
 	s.add("m")
 	s.up("m")
+	s.Expect(s.get("m").Status.LastAllocateTime).To(BeNil(), "the allocation was answered")
 	s.remove("m")
 	s.down("m")
 	for _, change := range changes {
