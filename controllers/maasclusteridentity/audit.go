@@ -29,7 +29,8 @@ const (
 // account is what is remembered of one identity's MAAS account. It may be lost: then questions are asked again, and what is no
 // orphan yet waits for another grace. Only left is shared with others than the worker of the identity.
 type account struct {
-	mu   sync.Mutex
+	mu sync.Mutex
+	// left are the servers that machines let go since the last pass, and whether they may be held without being listed.
 	left map[string]bool
 
 	tried  tried
@@ -54,14 +55,14 @@ type doubt struct {
 	cleared time.Time
 }
 
-// leave notes that a machine let a server go: what is known of it no longer counts.
-func (a *account) leave(systemID string) {
+// leave notes that a machine let a server go, which may be held: what is known of it no longer counts.
+func (a *account) leave(systemID string, maybeHeld bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.left == nil {
 		a.left = map[string]bool{}
 	}
-	a.left[systemID] = true
+	a.left[systemID] = a.left[systemID] || maybeHeld
 }
 
 func (a *account) takeLeft() map[string]bool {
@@ -88,8 +89,8 @@ func (r *Reconciler) audit(ctx context.Context, object *infrav1.MaasClusterIdent
 	if err := kept.look(ctx, identity.MAAS, wanted, o.Now); err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "Cannot look at servers in doubt")
 		o.Unanswered = true
-		for id := range left {
-			kept.leave(id)
+		for id, maybeHeld := range left {
+			kept.leave(id, maybeHeld)
 		}
 	}
 	o.Held, o.Freed = heldServers(object.Status.Held, f, v, metav1.NewTime(o.Now))
@@ -105,15 +106,15 @@ func (r *Reconciler) audit(ctx context.Context, object *infrav1.MaasClusterIdent
 	o.Orphans, o.Doubtful, o.Due = verdict.orphans, verdict.pending, verdict.due
 }
 
-// doubtsOfHeld are the servers to be looked at because they are held, or may be, and no machine has them. What was read of those
+// doubtsOfHeld are the servers to be looked at because they are held, or may be, and no machine says so. What was read of those
 // that machines let go since no longer counts.
 func (a *account) doubtsOfHeld(left map[string]bool, known []infrav1.HeldServer, f *fleet, v *view) []string {
 	for id := range left {
 		delete(a.looks, id)
 	}
 	ids := heldDoubts(known, f, v)
-	for id := range left {
-		if server, _ := v.server(id); f.holder(id, server) == nil {
+	for id, maybeHeld := range left {
+		if server, _ := v.server(id); maybeHeld && f.holder(id, server) == nil {
 			ids = append(ids, id)
 		}
 	}

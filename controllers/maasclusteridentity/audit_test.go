@@ -332,11 +332,26 @@ func TestReleasedServerIsNotHeldAgain(t *testing.T) {
 	w.add(machine("m", "x", released(infrav1.HeldReason)))
 	w.pass()
 	w.want("held", w.held(), "x DetachUnproven")
+	since := w.identity().Status.Held[0].Since
+	for range 3 { // A release that fails is tried again, and is no news.
+		w.clock.Step(10 * time.Second)
+		w.change("m", released(infrav1.ReleasingReason))
+		w.pass()
+		w.want("being released", w.held(), "x DetachUnproven")
+		w.clock.Step(10 * time.Second)
+		w.change("m", released(infrav1.HeldReason))
+		w.pass()
+		w.want("held again", w.held(), "x DetachUnproven")
+	}
+	if now := w.identity().Status.Held[0].Since; !now.Equal(&since) {
+		t.Errorf("since %v, was %v", now, since)
+	}
 	w.change("m", released(infrav1.ReleasingReason))
 	w.pass()
-	w.want("being released", w.held(), "")
 	w.free("x")
 	w.remove("m")
+	w.pass()
+	w.want("at once", w.held(), "")
 	for range 20 {
 		w.later(30 * time.Second)
 		w.want("released", w.held(), "")

@@ -32,22 +32,24 @@ func heldIn(server maas.Machine) bool {
 	return server.Annotations[maas.AnnotationHold] != "" && server.Annotations[maas.AnnotationToken] != ""
 }
 
-// heldDoubts are the servers without a machine that are held, by the status or by the list. They are asked for one by one: the
-// list may be from before they were held, or from before an operator released them.
+// heldDoubts are the servers to be asked for one by one, because the list may be from before they were held, or from before they
+// were released: those without a machine that are held, by the status or by the list, and those known whose machine no longer
+// says so.
 func heldDoubts(known []infrav1.HeldServer, f *fleet, v *view) []string {
-	doubtful := map[string]bool{}
+	doubtful := map[string]bool{} // Whether it is known.
+	for id := range v.listed {
+		if server, ours := v.server(id); ours && heldIn(server) {
+			doubtful[id] = false
+		}
+	}
 	for _, server := range known {
 		doubtful[server.SystemID] = true
 	}
-	for id := range v.listed {
-		if server, ours := v.server(id); ours && heldIn(server) {
-			doubtful[id] = true
-		}
-	}
 	var ids []string
-	for id := range doubtful {
+	for id, wasHeld := range doubtful {
 		server, _ := v.server(id)
-		if _, looked := v.looks[id]; !looked && f.holder(id, server) == nil {
+		machine := f.holder(id, server)
+		if _, looked := v.looks[id]; !looked && (machine == nil || wasHeld && heldBy(machine) == "") {
 			ids = append(ids, id)
 		}
 	}
@@ -56,8 +58,9 @@ func heldDoubts(known []infrav1.HeldServer, f *fleet, v *view) []string {
 }
 
 // heldServers are those of machines that say so, and those that MAAS' annotations say so of, whose machine is gone or has
-// another server. A server whose machine let it go is neither added nor dropped but by a look at that very server; one whose
-// release goes on stays until it is free. Freed are those known that somebody else than their machine gave back.
+// another server. A server whose machine let it go is neither added nor dropped but by a look at that very server. One that was
+// held stays until it is free, also while its release is tried: until then nobody knows that it ends well. Freed are those known
+// that somebody else than their machine gave back.
 func heldServers(known []infrav1.HeldServer, f *fleet, v *view, now metav1.Time) (held []infrav1.HeldServer, freed map[string]bool) {
 	before := map[string]infrav1.HeldServer{}
 	for _, server := range known {
@@ -69,16 +72,16 @@ func heldServers(known []infrav1.HeldServer, f *fleet, v *view, now metav1.Time)
 		server, ours := v.server(id)
 		was, wasHeld := before[id]
 		_, looked := v.looks[id]
-		if machine := f.holder(id, server); machine != nil {
-			freed[id] = wasHeld && heldBy(machine) == "" && was.Machine != "" && was.Machine != key(machine)
-			continue // The machine knows better.
-		}
+		machine := f.holder(id, server)
 		switch {
+		case machine != nil && !wasHeld: // The machine knows better.
+		case machine != nil && was.Machine != key(machine):
+			freed[id] = was.Machine != ""
 		case !looked && wasHeld:
 			found[id] = was
 		case !looked:
 		case !ours || server.Status.Free():
-			freed[id] = wasHeld
+			freed[id] = wasHeld && machine == nil
 		case heldIn(server) && (wasHeld || !server.Status.ReleaseUnderWay()):
 			found[id] = infrav1.HeldServer{SystemID: id, Reason: word(server.Annotations[maas.AnnotationHold]), Machine: named(server)}
 		}

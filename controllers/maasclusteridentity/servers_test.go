@@ -146,10 +146,30 @@ func TestHeldServers(t *testing.T) {
 		},
 		"its machine is fine":          {machines: []infrav1.MaasMachine{machine("m", "x", released(infrav1.NotReleasedReason))}},
 		"a copied claim holds nothing": {machines: []infrav1.MaasMachine{machine("m", "x", released(infrav1.HeldReason), func(m *infrav1.MaasMachine) { m.Spec.Claim.Token = token("other") })}},
-		"its machine goes on releasing it": {
-			known:    []infrav1.HeldServer{known("x", "m", infrav1.DetachUnprovenReason)},
+		"its machine tries to release it": {
+			known:    []infrav1.HeldServer{known("x", "m", infrav1.EraseFailedReason)},
 			machines: []infrav1.MaasMachine{machine("m", "x", released(infrav1.ReleasingReason))},
-			listed:   list(server("x", "m", deployed, hold(infrav1.DetachUnprovenReason))),
+			looks:    looks(server("x", "m", releasing, hold(infrav1.EraseFailedReason))), want: "x red/m EraseFailed since",
+		},
+		"its machine tries to release it, nobody looked": {
+			known:    []infrav1.HeldServer{known("x", "m", infrav1.EraseFailedReason)},
+			machines: []infrav1.MaasMachine{machine("m", "x", released(infrav1.ReleasingReason))},
+			listed:   list(server("x", "m", deployed)), want: "x red/m EraseFailed since",
+		},
+		"its machine released it": {
+			known:    []infrav1.HeldServer{known("x", "m", infrav1.EraseFailedReason)},
+			machines: []infrav1.MaasMachine{machine("m", "x", released(infrav1.ReleasingReason))},
+			listed:   list(server("x", "m", deployed, hold(infrav1.EraseFailedReason))),
+			looks:    looks(server("x", "", maas.StatusReady, func(s *maas.Machine) { s.Owner = "" })),
+		},
+		"its machine goes on, and never was held in MAAS": {
+			known:    []infrav1.HeldServer{known("x", "m", infrav1.HeldReason)},
+			machines: []infrav1.MaasMachine{machine("m", "x", released(infrav1.ReleasingReason))},
+			looks:    looks(server("x", "m", deployed)),
+		},
+		"its machine releases one that was never listed": {
+			machines: []infrav1.MaasMachine{machine("m", "x", released(infrav1.ReleasingReason))},
+			looks:    looks(server("x", "m", deployed, hold(infrav1.DetachUnprovenReason))),
 		},
 		"its machine lost it": {
 			machines: []infrav1.MaasMachine{machine("m", "x", released(infrav1.HeldReason), lostServer)},
@@ -190,9 +210,6 @@ func TestHeldServers(t *testing.T) {
 		"known, another machine's now": {
 			known: []infrav1.HeldServer{known("x", "gone", "ServerSuspect")}, machines: []infrav1.MaasMachine{machine("m", "x")},
 			listed: list(server("x", "gone", deployed, hold("ServerSuspect"))), looks: looks(server("x", "m", deployed)), freed: true,
-		},
-		"known, its own machine goes on": {
-			known: []infrav1.HeldServer{known("x", "m", "ServerSuspect")}, machines: []infrav1.MaasMachine{machine("m", "x")},
 		},
 		"known, somebody removed the hold": {
 			known: []infrav1.HeldServer{known("x", "gone", "Abandoned")}, looks: looks(server("x", "gone", deployed)),
@@ -239,7 +256,8 @@ func TestHeldServers(t *testing.T) {
 	}
 }
 
-// TestHeldDoubts: a server without a machine is looked at whichever of status and list says that it is held, once.
+// TestHeldDoubts: a server without a machine is looked at whichever of status and list says that it is held, once; one that is
+// known also when its machine no longer says so.
 func TestHeldDoubts(t *testing.T) {
 	v := &view{
 		account: capi,
@@ -249,8 +267,9 @@ func TestHeldDoubts(t *testing.T) {
 		),
 		looks: looks(server("looked", "gone", maas.StatusDeployed, hold("Abandoned"))),
 	}
-	known := []infrav1.HeldServer{{SystemID: "known"}, {SystemID: "mine"}}
-	if got := heldDoubts(known, fleetOf(machine("m", "mine")), v); !slices.Equal(got, []string{"known", "listed"}) {
+	known := []infrav1.HeldServer{{SystemID: "known"}, {SystemID: "trying"}, {SystemID: "said"}}
+	machines := fleetOf(machine("m", "mine"), machine("n", "trying", released(infrav1.ReleasingReason)), machine("o", "said", released(infrav1.HeldReason)))
+	if got := heldDoubts(known, machines, v); !slices.Equal(got, []string{"known", "listed", "trying"}) {
 		t.Errorf("doubts %v", got)
 	}
 }

@@ -146,10 +146,10 @@ func (r *Reconciler) machineMatters() predicate.Predicate {
 	}
 }
 
-// leave notes that a machine no longer has its server, where that may be held: a server given back in order is of no interest.
+// leave notes that a machine no longer has its server. One that was given back in order is of no interest unless it is listed.
 func (r *Reconciler) leave(machine *infrav1.MaasMachine) {
-	id := machine.Status.SystemID
-	if machine.Spec.Claim != nil && id != "" && (heldBy(machine) != "" || avoids(machine, id) || machine.Spec.Override != nil) {
-		r.account(machine.Spec.Claim.IdentityName).leave(id)
+	if id := machine.Status.SystemID; machine.Spec.Claim != nil && id != "" {
+		maybeHeld := heldBy(machine) != "" || avoids(machine, id) || machine.Spec.Override != nil
+		r.account(machine.Spec.Claim.IdentityName).leave(id, maybeHeld)
 	}
 }
