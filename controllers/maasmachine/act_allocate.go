@@ -60,12 +60,12 @@ func (p *pass) allocate(ctx context.Context, step Step) (Step, error) {
 	}
 	outcome = scope.OutcomeTaken
 	p.learn(m, sent)
-	p.r.memory.update(p.machine.UID, func(known *memo) {
-		known.toldScarce = false
-		if p.o.AllocateUntil.IsZero() {
-			known.allocated, known.allocatedUntil = m.SystemID, p.r.Clock.Now().Add(longWaits*p.r.PollInterval)
-		}
-	})
+	p.r.memory.update(p.machine.UID, func(known *memo) { known.toldScarce = false })
+	owner := p.machine.UID
+	if !p.o.AllocateUntil.IsZero() {
+		owner = "" // An earlier allocation may have given the token a server too: MAAS is asked for all of them.
+	}
+	p.r.memory.give(p.identity.Object.UID, m.SystemID, owner, p.r.Clock.Now().Add(longWaits*p.r.PollInterval))
 	p.log.Info("Allocated a server", "systemID", m.SystemID, "claim", maas.TokenHash(p.token()))
 	return p.recordServer(ctx, Step{Action: ActionRecordServer, Pace: PaceNow, SystemID: m.SystemID})
 }

@@ -65,7 +65,7 @@ func (p *pass) learn(m maas.Machine, sent time.Time) {
 // notDone turns an error of MAAS into words and a pace. Nothing is retried here: the next pass reads what became of it.
 func (p *pass) notDone(step Step, condition string, err error) Step {
 	p.identity.Readings.Invalidate(p.o.SystemID)
-	p.r.memory.update(p.machine.UID, func(m *memo) { m.allocated = "" })
+	p.r.memory.used(p.identity.Object.UID, p.o.SystemID)
 	p.log.Error(err, "MAAS did not do what was asked", "step", step.Action, "systemID", p.o.SystemID)
 	return p.putOff(err, p.refused(step, condition, err))
 }
@@ -117,6 +117,7 @@ func (p *pass) annotate(ctx context.Context, step Step) (Step, error) {
 	if err != nil {
 		return p.notDone(step, infrav1.ServerClaimedCondition, err), nil
 	}
+	p.r.memory.used(p.identity.Object.UID, p.o.SystemID) // From here on the annotations say whose it is.
 	p.learn(m, sent)
 	p.log.Info("Annotated the server", "systemID", p.o.SystemID)
 	return step, nil

@@ -33,6 +33,7 @@ func (p *pass) order(
 	}); err != nil {
 		return nil, err
 	}
+	p.r.memory.used(p.identity.Object.UID, systemID)
 	refused = tell()
 	p.identity.Readings.Invalidate(systemID)
 	p.o.Order = OrderView{Operation: operation, SystemID: systemID, Until: p.o.Now.Add(p.r.OutcomeWindow)}

@@ -17,7 +17,8 @@ const devicesMaxAge = time.Hour
 type memory struct {
 	mu       sync.Mutex
 	machines map[types.UID]memo
-	devices  map[deviceKey]deviceMemo
+	devices  map[serverKey]deviceMemo
+	given    map[serverKey]givenMemo
 	holders  map[types.UID]holders
 }
 
@@ -29,10 +30,6 @@ type memo struct {
 	notBefore time.Time
 	// searched says that MAAS was searched for the machine's server while no allocation was open.
 	searched bool
-	// allocated is the server MAAS gave out in answer to our only allocation, which makes it ours under the token without asking
-	// again until then.
-	allocated      string
-	allocatedUntil time.Time
 	// bootstrap is the Secret that was seen to hold bootstrap data, which is believed until then.
 	bootstrap      string
 	bootstrapUntil time.Time
@@ -40,7 +37,7 @@ type memo struct {
 	toldScarce bool
 }
 
-type deviceKey struct {
+type serverKey struct {
 	identity types.UID
 	systemID string
 }
@@ -50,6 +47,13 @@ type deviceMemo struct {
 	at  time.Time
 }
 
+// givenMemo says to which machine MAAS gave a server last, in answer to an allocation of ours that is the only one it can be: the
+// server is the machine's under its token without asking again. It ends with whatever is done to the server, and with that time.
+type givenMemo struct {
+	machine types.UID
+	until   time.Time
+}
+
 // holders are an identity's machines with a server, by machine, with their clusters. Not to be changed.
 type holders struct {
 	clusters map[types.NamespacedName]types.NamespacedName
@@ -57,7 +61,7 @@ type holders struct {
 }
 
 func newMemory() *memory {
-	return &memory{machines: map[types.UID]memo{}, devices: map[deviceKey]deviceMemo{}, holders: map[types.UID]holders{}}
+	return &memory{machines: map[types.UID]memo{}, devices: map[serverKey]deviceMemo{}, given: map[serverKey]givenMemo{}, holders: map[types.UID]holders{}}
 }
 
 func (m *memory) of(uid types.UID) memo {
@@ -83,7 +87,7 @@ func (m *memory) forget(uid types.UID) {
 func (m *memory) dpus(identity types.UID, systemID string, now time.Time) (has, known bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	memo, ok := m.devices[deviceKey{identity, systemID}]
+	memo, ok := m.devices[serverKey{identity, systemID}]
 	if !ok || now.Sub(memo.at) > devicesMaxAge {
 		return false, false
 	}
@@ -93,7 +97,28 @@ func (m *memory) dpus(identity types.UID, systemID string, now time.Time) (has, 
 func (m *memory) setDPUs(identity types.UID, systemID string, has bool, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.devices[deviceKey{identity, systemID}] = deviceMemo{has: has, at: now}
+	m.devices[serverKey{identity, systemID}] = deviceMemo{has: has, at: now}
+}
+
+// give notes that MAAS gave out a server; whoever had it before has it no more.
+func (m *memory) give(identity types.UID, systemID string, machine types.UID, until time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.given[serverKey{identity, systemID}] = givenMemo{machine, until}
+}
+
+func (m *memory) givenTo(identity types.UID, systemID string, machine types.UID, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	memo, ok := m.given[serverKey{identity, systemID}]
+	return ok && memo.machine == machine && now.Before(memo.until)
+}
+
+// used ends what give noted.
+func (m *memory) used(identity types.UID, systemID string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.given, serverKey{identity, systemID})
 }
 
 // holdersOf returns what was known of an identity's holders since then.

@@ -97,7 +97,7 @@ func (p *pass) unanswered(err error) ServerView {
 // observeUnannotated judges a server that carries none of our annotations: the token alone decides. MAAS need not be asked for it
 // again where it has just answered our one allocation with this server.
 func (p *pass) observeUnannotated(ctx context.Context, o *Observation) {
-	if known := p.r.memory.of(p.machine.UID); known.allocated == o.SystemID && pending(known.allocatedUntil, o.Now) {
+	if p.r.memory.givenTo(p.identity.Object.UID, o.SystemID, p.machine.UID, o.Now) {
 		o.Server.Held, o.Server.Unannotated = maas.Yes, true
 		o.Server.Why = "MAAS gave out the server under the claim's token"
 		return
