@@ -233,3 +233,18 @@ func TestDeployTimesOut(t *testing.T) {
 	g.Expect(code).To(Equal(http.StatusConflict))
 	g.Expect(body).To(Equal("Can't deploy a machine that is in the 'Failed deployment' state"))
 }
+
+// TestSiteErasesOnRelease erases whatever a release asks for, and knows the site's own release scripts.
+func TestSiteErasesOnRelease(t *testing.T) {
+	g := NewWithT(t)
+	l := newLabWith(t, maassim.Options{
+		Timing:         maassim.Timing{PowerOff: time.Millisecond, PowerOn: time.Millisecond, Deploy: time.Millisecond, Erase: time.Millisecond},
+		EraseOnRelease: true, ReleaseScripts: []string{"reset-bmc"},
+	}, maassim.Machine{SystemID: "abc123"})
+	l.deployed(l.tenant, "abc123", "a")
+	_, err := l.tenant.Machine.Release("abc123", &entity.MachineReleaseParams{Scripts: "reset-bmc"})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Eventually(l.status("abc123")).Should(Equal(maassim.StatusReady))
+	g.Expect(l.state("abc123").Dirty).To(BeFalse())
+	g.Expect(l.region.Journal()).To(ContainElement(And(HaveField("Operation", "release"), HaveField("Erase", "erase"))))
+}

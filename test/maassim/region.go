@@ -22,6 +22,10 @@ type Options struct {
 	Timing Timing
 	// Version is what version/ reports; default "3.7.3".
 	Version string
+	// EraseOnRelease is the site's setting enable_disk_erasing_on_release: every release erases, whatever it asks for.
+	EraseOnRelease bool
+	// ReleaseScripts are release scripts besides wipe-disks. They take no time and do nothing.
+	ReleaseScripts []string
 }
 
 // Timing says how long things take. Zero means the default named here. A negative duration means "never by itself" for
@@ -100,6 +104,9 @@ type Region struct {
 	timing  Timing
 	version string
 
+	eraseOnRelease bool
+	releaseScripts []string
+
 	// allocating serializes allocations as the region's advisory lock does.
 	allocating chan struct{}
 	// workers has one place per worker; nil means no limit.
@@ -143,9 +150,13 @@ func New(options Options) *Region {
 	}
 	setDefault(&options.Version, "3.7.3")
 	region := &Region{
-		clock:      options.Clock,
-		timing:     options.Timing.withDefaults(),
-		version:    options.Version,
+		clock:   options.Clock,
+		timing:  options.Timing.withDefaults(),
+		version: options.Version,
+
+		eraseOnRelease: options.EraseOnRelease,
+		releaseScripts: options.ReleaseScripts,
+
 		allocating: make(chan struct{}, 1),
 		wake:       make(chan struct{}, 1),
 		done:       make(chan struct{}),

@@ -12,13 +12,13 @@ import (
 
 var eraseFlags = []string{"erase", "secure_erase", "quick_erase"}
 
-// wipeScript is the one release script this region has.
+// wipeScript is the release script every region has.
 const wipeScript = "wipe-disks"
 
 // release is op=release. In Ready and Releasing it does nothing and says 200, whoever asks.
 func release(r *Region, c *call) reply {
 	m := c.machine
-	erase, refusal := parseErase(c)
+	erase, refusal := r.parseErase(c)
 	if refusal != nil {
 		return *refusal
 	}
@@ -37,9 +37,9 @@ func release(r *Region, c *call) reply {
 	return r.shown(m)
 }
 
-// parseErase joins the flags that ask for erasing; any of them does.
-// unsure: that the wipe-disks script alone asks for it too.
-func parseErase(c *call) (string, *reply) {
+// parseErase joins the flags that ask for erasing; any of them does, and so does the site's own setting for everybody.
+// unsure: that the wipe-disks script alone asks for it too, and which way a site's setting erases where no flag is given.
+func (r *Region) parseErase(c *call) (string, *reply) {
 	flags := []string{}
 	for _, flag := range eraseFlags {
 		if laxFlag(c.form, flag) {
@@ -48,9 +48,9 @@ func parseErase(c *call) (string, *reply) {
 	}
 	for _, value := range c.form["scripts"] {
 		for script := range strings.SplitSeq(value, ",") {
-			switch script = strings.TrimSpace(script); script {
-			case "":
-			case wipeScript:
+			switch script = strings.TrimSpace(script); {
+			case script == "", slices.Contains(r.releaseScripts, script):
+			case script == wipeScript:
 				if len(flags) == 0 {
 					flags = append(flags, "erase")
 				}
@@ -59,6 +59,9 @@ func parseErase(c *call) (string, *reply) {
 				return "", &answer
 			}
 		}
+	}
+	if r.eraseOnRelease && len(flags) == 0 && !c.machine.spec.IsDPU {
+		flags = append(flags, "erase")
 	}
 	return strings.Join(flags, "+"), nil
 }
