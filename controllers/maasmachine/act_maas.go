@@ -36,7 +36,7 @@ func (p *pass) confirm(ctx context.Context) (maas.Machine, error) {
 	return m, notConfirmed(m.ClaimedBy(p.identity.Account, p.token()))
 }
 
-// confirmNow asks MAAS itself, for what cannot be taken back.
+// confirmNow asks MAAS itself, for what cannot be taken back: a deployment and a release.
 func (p *pass) confirmNow(ctx context.Context) (maas.Machine, error) {
 	m, ownership, err := p.identity.MAAS.ConfirmClaim(ctx, p.identity.Account, p.token(), p.o.SystemID)
 	if err != nil {
@@ -140,7 +140,8 @@ func (p *pass) deploy(ctx context.Context, step Step) (Step, error) {
 			return wait(PacePoll, saysNo(infrav1.DPUAttachedCondition, infrav1.AttachingReason, "the proof of attachment went stale: waiting for a new one")), nil
 		}
 	}
-	m, err := p.confirm(ctx)
+	// MAAS deploys a Ready server too, so that a reading from before somebody released it would take it, or the next one's.
+	m, err := p.confirmNow(ctx)
 	if err != nil {
 		return p.notDone(step, infrav1.ServerClaimedCondition, err), nil
 	}
@@ -155,7 +156,7 @@ func (p *pass) deploy(ctx context.Context, step Step) (Step, error) {
 	sent := p.r.Clock.Now()
 	m, err = p.identity.MAAS.Deploy(ctx, p.o.SystemID, maas.DeployRequest{
 		Series: p.machine.Spec.Image, Kernel: p.machine.Spec.Kernel, InMemory: ptr.Deref(p.machine.Spec.DeployInMemory, false),
-		UserData: data, Comment: p.comment(),
+		UserData: data, Token: p.token(), Comment: p.comment(),
 	})
 	if err != nil {
 		p.identity.Readings.Invalidate(p.o.SystemID)

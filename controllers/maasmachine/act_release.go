@@ -6,6 +6,7 @@ package maasmachine
 import (
 	"context"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -99,6 +100,8 @@ func (p *pass) release(ctx context.Context, step Step) (Step, error) {
 	refused, err := p.order(ctx, infrav1.MachineOrderRelease, p.o.SystemID, func() error {
 		return p.identity.MAAS.Release(ctx, p.o.SystemID, request)
 	}, p.releaseRecord(erase))
+	// Erasing switches the server on again.
+	p.r.memory.update(p.machine.UID, func(m *memo) { m.powerOffUntil = time.Time{} })
 	if err != nil {
 		return step, err
 	}

@@ -252,10 +252,12 @@ func abandon(o Observation) Step {
 		return do(ActionAnnotate, PaceNow, said)
 	case o.Order.open(o.Now) && o.Order.Operation == infrav1.MachineOrderRelease:
 		return wait(PacePoll, orderOpen())
-	case o.switchable():
+	case o.switchable() && o.PowerOffUntil.IsZero() && !o.Order.open(o.Now):
 		return do(ActionPowerOff, PacePoll, said)
 	case m.Annotations[maas.AnnotationHold] == "":
 		return Step{Action: ActionHold, Pace: PaceNow, Reason: infrav1.AbandonedReason, Say: []Saying{said}}
+	case o.powerKnown() && m.PowerState != maas.PowerOff && pending(o.PowerOffUntil, o.Now):
+		return wait(PacePoll, said) // A server that cannot be switched off is let go all the same.
 	case o.Attachment.Exists == maas.Yes && !o.Attachment.Deleting && (o.Attachment.Forced || o.Attachment.Proven == infrav1.AttachmentStateDetached):
 		// Nobody will delete it later. One that is still to be proven stays, for the fabric wing to go on with.
 		return do(ActionDeleteAttachment, PaceNow, said)

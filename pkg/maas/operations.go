@@ -65,7 +65,10 @@ type DeployRequest struct {
 	InMemory bool
 	// UserData for cloud-init, as it is. It never appears in an error.
 	UserData []byte
-	Comment  string
+	// Token of the claim. MAAS takes it only if the machine is Ready again by then, which
+	// the deployment acquires: it is found under the claim at least.
+	Token   string
+	Comment string
 }
 
 // Deploy starts the installation. The machine returned is as of before MAAS acted:
@@ -79,11 +82,15 @@ func (c *Client) Deploy(ctx context.Context, systemID string, deploy DeployReque
 	form := url.Values{}
 	setNonEmpty(form, "distro_series", deploy.Series)
 	setNonEmpty(form, "hwe_kernel", deploy.Kernel)
+	setNonEmpty(form, "agent_name", deploy.Token)
 	setNonEmpty(form, "comment", deploy.Comment)
 	if deploy.InMemory {
 		form.Set("ephemeral_deploy", "true")
 	}
 	secrets := userDataSecrets(deploy.UserData)
+	if deploy.Token != "" {
+		secrets = append(secrets, deploy.Token)
+	}
 	if len(deploy.UserData) > 0 {
 		encoded := base64.StdEncoding.EncodeToString(deploy.UserData)
 		form.Set("user_data", encoded)
