@@ -282,3 +282,15 @@ func TestVerifierSeesClaimsOfItsAccountOnly(t *testing.T) {
 		l.Expect(maas.IsForbidden(err)).To(Equal(want == 0), "%v", err)
 	}
 }
+
+// TestADeploymentThatTakesAReadyMachineIsFoundByItsToken: MAAS acquires it on the fly.
+func TestADeploymentThatTakesAReadyMachineIsFoundByItsToken(t *testing.T) {
+	l := newLab(t, maassim.Machine{SystemID: "abc234"})
+	token, err := maas.NewToken(rand.Reader, "red", "m")
+	l.Expect(err).NotTo(HaveOccurred())
+	_, err = l.tenant.Deploy(t.Context(), "abc234", maas.DeployRequest{Token: token})
+	l.Expect(err).NotTo(HaveOccurred())
+	found, err := l.tenant.MachinesByToken(t.Context(), token)
+	l.Expect(err).NotTo(HaveOccurred())
+	l.Expect(found).To(HaveLen(1))
+}
