@@ -78,7 +78,7 @@ type IdentityRelease struct {
 
 // CircuitBreaker stops new claims when servers break faster than chance: whichever of servers and percent is more.
 type CircuitBreaker struct {
-	// servers is how many servers held or broken by us within the window open it.
+	// servers is how many servers held within the window open it.
 	// +optional
 	// +kubebuilder:default=3
 	// +kubebuilder:validation:Minimum=1
