@@ -24,16 +24,16 @@ func (p *pass) comment() string {
 }
 
 // confirm returns the server as it was at most one interval ago and since its last transition, if it was held under the claim.
-func (p *pass) confirm(ctx context.Context) (maas.Machine, error) {
+func (p *pass) confirm(ctx context.Context) error {
 	if p.o.Server.Unannotated && p.o.Server.Held == maas.Yes {
 		// Only the token can answer, and it did so in this very pass or with the allocation.
-		return p.o.Server.Machine, nil
+		return nil
 	}
 	m, err := p.identity.Readings.Machine(ctx, p.o.SystemID, 0)
 	if err != nil {
-		return m, err
+		return err
 	}
-	return m, notConfirmed(m.ClaimedBy(p.identity.Account, p.token()))
+	return notConfirmed(m.ClaimedBy(p.identity.Account, p.token()))
 }
 
 // confirmNow asks MAAS itself, for what cannot be taken back: a deployment and a release.
@@ -100,7 +100,7 @@ func (p *pass) putOff(err error, step Step) Step {
 }
 
 func (p *pass) annotate(ctx context.Context, step Step) (Step, error) {
-	if _, err := p.confirm(ctx); err != nil {
+	if err := p.confirm(ctx); err != nil {
 		return p.notDone(step, infrav1.ServerClaimedCondition, err), nil
 	}
 	cluster := ""
