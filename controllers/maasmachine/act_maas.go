@@ -23,7 +23,7 @@ func (p *pass) comment() string {
 	return fmt.Sprintf("cluster-api: MaasMachine %s/%s", p.machine.Namespace, p.machine.Name)
 }
 
-// confirm returns the server as it was at most one interval ago and since its last transition, if it was held under the claim.
+// confirm says whether the server was held under the claim at most one interval ago and since its last transition.
 func (p *pass) confirm(ctx context.Context) error {
 	if p.o.Server.Unannotated && p.o.Server.Held == maas.Yes {
 		// Only the token can answer, and it did so in this very pass or with the allocation.
