@@ -26,7 +26,6 @@ const (
 // TestBadInput makes things in the wrong order, with references that are missing or forbidden and Secrets that are of no use: a
 // condition says what to write, nothing is claimed, and once it is written all goes on by itself.
 func TestBadInput(t *testing.T) {
-	t.Parallel() // Beside TestMachineWing.
 	// What is deleted last, when nobody needs it any more.
 	var later []client.Object
 	t.Cleanup(func() { deleteAll(t, later...) })

@@ -19,7 +19,11 @@ const (
 
 	// glance is how closely the moment of a kill is watched for.
 	glance = 2 * time.Millisecond
+	// orderWithin is longer than a call and its late effect may take.
+	orderWithin = 4 * time.Minute
 )
+
+var killedYard = yard{name: "switched", servers: 1}
 
 // TestKilledWings pulls the plug of the wings at the worst moments of a machine's life: just when MAAS or DPF has done what was
 // asked and nobody has written it down, with the answer lost as well.
@@ -55,13 +59,25 @@ func TestKilledWings(t *testing.T) {
 	m.ask()
 	killWhen(t, "the port's label is removed", func() bool { _, detach := writes(); return detach >= 1 }, demo.FabricWing, demo.MachineWing)
 	killWhen(t, "the VPC's label is removed", func() bool { _, detach := writes(); return detach >= 2 }, demo.FabricWing)
-	m.killAt("power_off", demo.MachineWing)
 	m.killAt("release", demo.MachineWing, demo.FabricWing)
 	m.waitDown(upWithin)
 	m.once("allocate", "deploy", "release")
 	if attach, detach := writes(); attach != 2 || detach != 2 {
 		t.Errorf("the DPU's labels were written %d times on the way up and %d times down, want 2 and 2", attach, detach)
 	}
+}
+
+// TestKilledAtPowerOff pulls the plug just when MAAS has switched a server off and nobody has written the answer down: the server is
+// not given back before the order can no longer hit whoever has it next.
+func TestKilledAtPowerOff(t *testing.T) {
+	begin(t)
+	n := killedYard.open(t, nil, killedYard.name)[0]
+	m := n.upPlain("m")
+	m.ask()
+	m.killAt("power_off", demo.MachineWing)
+	t.Parallel() // That takes minutes, in which other tests run.
+	m.waitDown(orderWithin)
+	m.once("allocate", "deploy", "release")
 }
 
 // killAt kills wings as soon as an operation on the machine's claim took effect in MAAS.

@@ -8,7 +8,6 @@ import "testing"
 // TestMachineWing shows what the machine wing does about bad servers, bad luck and busy people, with Cluster API, admission and
 // rights as they are shipped. The longest comes first.
 func TestMachineWing(t *testing.T) {
-	t.Parallel() // Beside TestBadInput.
 	for _, c := range []struct {
 		name string
 		test func(*testing.T)

@@ -65,7 +65,7 @@ func run(m *testing.M) (code int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, keepLogs(dir), os.RemoveAll(dir)) }()
 	suite = ctx
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -100,6 +100,15 @@ func run(m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	return m.Run(), nil
+}
+
+// keepLogs copies what the processes wrote into the folder that TROUBLES_LOGS names, which must not have such files yet.
+func keepLogs(dir string) error {
+	to := os.Getenv("TROUBLES_LOGS")
+	if to == "" {
+		return nil
+	}
+	return os.CopyFS(to, os.DirFS(filepath.Join(dir, "lab", "logs")))
 }
 
 // namespaces of all tests, which identity and fabric admit from the start.

@@ -32,43 +32,19 @@ func testOrphans(t *testing.T) {
 	robbed.waitUpPlain()
 	expectWithin(t, auditWithin, identity, yes(infrav1.AccountedCondition))
 
-	byHand := orphanYard.free(t)[0]
-	account := maasClient(t, orphanYard.key())
+	byHand, account := orphanYard.free(t)[0], maasClient(t, orphanYard.key())
 	if _, err := account.Allocate(suite, "by-hand", maas.Constraints{SystemIDs: []string{byHand}}, ""); err != nil {
 		t.Fatal(err)
 	}
 	taken := len(world.MAAS.Journal())
-	eventually(t, auditWithin, "the server taken by hand is told of", func(context.Context) string {
-		return listsOrphans(identity, infrav1.OrphanServer{SystemID: byHand, Reason: infrav1.OrphanUnclaimed})
-	})
-	expect(t, identity, no(infrav1.AccountedCondition, infrav1.OrphansFoundReason))
-	expectEvent(t, identity.Name, infrav1.OrphansFoundReason, byHand)
-
+	unclaimed := infrav1.OrphanServer{SystemID: byHand, Reason: infrav1.OrphanUnclaimed}
+	expectOrphans(t, identity, unclaimed)
 	lost := robbed.now().Status.SystemID
-	if err := maasClient(t, adminKey).Release(suite, lost, maas.ReleaseRequest{Erase: maas.EraseNone, Comment: "by mistake"}); err != nil {
-		t.Fatal(err)
-	}
-	thief := maasClient(t, strangerKey)
-	eventually(t, soon, "somebody else takes the machine's server", func(ctx context.Context) string {
-		if _, err := thief.Allocate(ctx, "elsewhere", maas.Constraints{SystemIDs: []string{lost}}, ""); err != nil {
-			return err.Error()
-		}
-		return ""
-	})
-	t.Cleanup(func() {
-		if err := thief.Release(suite, lost, maas.ReleaseRequest{Erase: maas.EraseNone}); err != nil {
-			t.Error(err)
-		}
-	})
+	steal(t, lost)
 	stolen := len(world.MAAS.Journal())
 	expect(t, robbed.object(), no(infrav1.ServerClaimedCondition, infrav1.ServerLostReason))
 	expect(t, robbed.object(), no(infrav1.ReadyCondition, infrav1.ServerLostReason))
-	eventually(t, auditWithin, "the machine without server is told of", func(context.Context) string {
-		return listsOrphans(identity,
-			infrav1.OrphanServer{SystemID: byHand, Reason: infrav1.OrphanUnclaimed},
-			infrav1.OrphanServer{SystemID: lost, Reason: infrav1.OrphanServerGone, Machine: orphanYard.name + "/robbed"})
-	})
-	expectEvent(t, identity.Name, infrav1.OrphansFoundReason, lost)
+	expectOrphans(t, identity, unclaimed, infrav1.OrphanServer{SystemID: lost, Reason: infrav1.OrphanServerGone, Machine: orphanYard.name + "/robbed"})
 	expect(t, kept.object(), yes(infrav1.ReadyCondition))
 
 	// What the machine lost is not its own to give back.
@@ -90,6 +66,36 @@ func testOrphans(t *testing.T) {
 	}
 	kept.down()
 	orphanYard.check(t, byHand)
+}
+
+// steal releases a server behind its machine's back and lets somebody else have it until the test's end.
+func steal(t *testing.T, systemID string) {
+	t.Helper()
+	if err := maasClient(t, adminKey).Release(suite, systemID, maas.ReleaseRequest{Erase: maas.EraseNone, Comment: "by mistake"}); err != nil {
+		t.Fatal(err)
+	}
+	thief := maasClient(t, strangerKey)
+	eventually(t, soon, "somebody else takes server "+systemID, func(ctx context.Context) string {
+		if _, err := thief.Allocate(ctx, "elsewhere", maas.Constraints{SystemIDs: []string{systemID}}, ""); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	t.Cleanup(func() {
+		if err := thief.Release(suite, systemID, maas.ReleaseRequest{Erase: maas.EraseNone}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// expectOrphans waits until the identity lists these orphans, says so, and has told of each in an event.
+func expectOrphans(t *testing.T, identity *infrav1.MaasClusterIdentity, want ...infrav1.OrphanServer) {
+	t.Helper()
+	eventually(t, auditWithin, "the audit finds what people did", func(context.Context) string { return listsOrphans(identity, want...) })
+	expect(t, identity, no(infrav1.AccountedCondition, infrav1.OrphansFoundReason))
+	for _, orphan := range want {
+		expectEvent(t, identity.Name, infrav1.OrphansFoundReason, orphan.SystemID)
+	}
 }
 
 // auditWithin is for the audit, which TestMain lets run often, to find what is wrong twice.

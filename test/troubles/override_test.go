@@ -46,8 +46,7 @@ func testAbandoned(t *testing.T) {
 	m.ask()
 	expectWithin(t, upWithin, m.object(), no(infrav1.ReleasedCondition, infrav1.HeldReason, "failed to erase"))
 
-	tenant := userClient(t, "tina", "maas-dpu-tenant", nsAbandoned)
-	if err := abandon(tenant, m, "tina"); !apierrors.IsForbidden(err) {
+	if err := abandon(userClient(t, "tina", "maas-dpu-tenant", nsAbandoned), m, "tina"); !apierrors.IsForbidden(err) {
 		t.Errorf("a tenant's override was not forbidden: %v", err)
 	}
 	operator := userClient(t, olga, "maas-dpu-operator", "")
@@ -65,24 +64,11 @@ func testAbandoned(t *testing.T) {
 		}
 		return ""
 	})
-	if s := server(t, systemID); s.Owner != demo.Account || s.PoweredOn || s.Annotations[maas.AnnotationHold] == "" {
-		t.Errorf("server %s is %s of %q, on=%t, annotated %v: want it allocated, off and held", systemID, s.StatusName, s.Owner, s.PoweredOn, s.Annotations)
-	}
-	eventually(t, soon, "the abandoned server is listed", func(ctx context.Context) string {
-		if err := world.Operator.Get(ctx, client.ObjectKeyFromObject(identity), identity); err != nil {
-			return err.Error()
-		}
-		for _, held := range identity.Status.Held {
-			if held.SystemID == systemID && held.Machine == nsAbandoned+"/m" {
-				return ""
-			}
-		}
-		return fmt.Sprintf("held are %v", identity.Status.Held)
-	})
+	m.outOfUse(identity, systemID)
 	deleteAll(t, &clusterv1.Cluster{ObjectMeta: n.meta(clusterName)}, n.cluster())
 	removalRefused(t, identity, "lists held servers", "release "+systemID+" with erase in MAAS first")
-	released := len(effects(n.name, m.name, "release"))
 
+	released := len(effects(n.name, m.name, "release"))
 	heal()
 	releaseErased(t, systemID)
 	notHeld(t, systemID)
@@ -95,6 +81,25 @@ func testAbandoned(t *testing.T) {
 	if now := len(effects(n.name, m.name, "release")); now != released {
 		t.Errorf("the wing released a server that was abandoned")
 	}
+}
+
+// outOfUse holds that the server of a machine that is gone stays allocated, off and marked, and waits until the identity lists it.
+func (m *machine) outOfUse(identity *infrav1.MaasClusterIdentity, systemID string) {
+	m.Helper()
+	if s := server(m.T, systemID); s.Owner != demo.Account || s.PoweredOn || s.Annotations[maas.AnnotationHold] == "" {
+		m.Errorf("server %s is %s of %q, on=%t, annotated %v: want it allocated, off and held", systemID, s.StatusName, s.Owner, s.PoweredOn, s.Annotations)
+	}
+	eventually(m.T, soon, "server "+systemID+" is listed as held", func(ctx context.Context) string {
+		if err := world.Operator.Get(ctx, client.ObjectKeyFromObject(identity), identity); err != nil {
+			return err.Error()
+		}
+		for _, held := range identity.Status.Held {
+			if held.SystemID == systemID && held.Machine == m.tenant.name+"/"+m.name {
+				return ""
+			}
+		}
+		return fmt.Sprintf("held are %v", identity.Status.Held)
+	})
 }
 
 // abandon gives the machine's server up as a user, in somebody's name.

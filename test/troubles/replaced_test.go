@@ -43,59 +43,24 @@ func testReplaced(t *testing.T) {
 	createIdentity(t, identity)
 	r := newReplaced(t)
 	r.impatient(t)
-	bad := r.free(t)
-	if len(bad) != 3 {
-		t.Fatalf("of the pool %v are free, want three", bad)
+	free := r.free(t)
+	if len(free) != 3 {
+		t.Fatalf("of the pool %v are free, want three", free)
 	}
-	good := bad[2]
-	bad = bad[:2]
-	thief := maasClient(t, strangerKey)
-	if _, err := thief.Allocate(suite, "elsewhere", maas.Constraints{SystemIDs: []string{good}}, ""); err != nil {
-		t.Fatal(err)
-	}
+	bad, good := free[:2], free[2]
 	var heal []func()
 	for _, id := range bad {
 		heal = append(heal, world.MAAS.Inject(maassim.Fault{Kind: maassim.FaultDeployFails, Operation: "deploy", SystemID: id}))
+		defer heal[len(heal)-1]()
 	}
-	healAll := func() {
-		for _, remove := range heal {
-			remove()
-		}
-	}
-	defer healAll()
-
-	first := r.grow(t, workersAtFirst+1)
-	r.givenUp(t, first, bad)
-	for _, id := range bad {
-		r.erasedUnder(t, first, id)
-	}
-	if why := r.suspects(bad, first); why != "" {
-		t.Error(why)
-	}
-	if err := thief.Release(suite, good, maas.ReleaseRequest{Erase: maas.EraseNone}); err != nil {
-		t.Fatal(err)
-	}
-	second := r.replacementOf(t, first)
-	r.wait(t, workersAtFirst+1)
-	if on := second.now().Status.SystemID; on != good {
-		t.Errorf("the replacement is on server %s; %s is the one nothing failed on", on, good)
-	}
-
-	third := r.grow(t, workersAtFirst+2)
-	r.givenUp(t, third, bad)
-	eventually(t, soon, "the servers that failed twice are held", func(context.Context) string { return listsHeld(identity, bad...) })
-	for _, id := range bad {
-		r.suspectHeld(t, identity, third, id)
-	}
-	fourth := r.replacementOf(t, third)
-	expect(t, fourth.object(), no(infrav1.ServerClaimedCondition, infrav1.NoServerAvailableReason))
-	expect(t, fourth.object(), says{condition: infrav1.ReadyCondition, status: metav1.ConditionUnknown})
-	healAll()
-	for _, id := range bad {
+	r.failOnce(t, bad, good)
+	last := r.failTwice(t, identity, bad)
+	for i, id := range bad {
+		heal[i]()
 		releaseErased(t, id)
 	}
 	r.wait(t, workersAtFirst+2)
-	fourth.once("allocate", "deploy")
+	last.once("allocate", "deploy")
 	eventually(t, soon, "nothing is held or suspected any more", func(context.Context) string {
 		if why := listsHeld(identity); why != "" {
 			return why
@@ -105,6 +70,46 @@ func testReplaced(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// failOnce has a machine fail on the two bad servers while nothing else is free; its replacement takes the good one.
+func (r *replacedCluster) failOnce(t *testing.T, bad []string, good string) {
+	t.Helper()
+	thief := maasClient(t, strangerKey)
+	if _, err := thief.Allocate(suite, "elsewhere", maas.Constraints{SystemIDs: []string{good}}, ""); err != nil {
+		t.Fatal(err)
+	}
+	m := r.grow(t, workersAtFirst+1)
+	r.givenUp(t, m, bad)
+	for _, id := range bad {
+		r.erasedUnder(t, m, id)
+	}
+	if why := r.suspects(bad, m); why != "" {
+		t.Error(why)
+	}
+	if err := thief.Release(suite, good, maas.ReleaseRequest{Erase: maas.EraseNone}); err != nil {
+		t.Fatal(err)
+	}
+	replacement := r.replacementOf(t, m)
+	r.wait(t, workersAtFirst+1)
+	if on := replacement.now().Status.SystemID; on != good {
+		t.Errorf("the replacement is on server %s; %s is the one nothing failed on", on, good)
+	}
+}
+
+// failTwice has a second machine fail on the two bad servers, which are held then; its replacement, which is returned, waits.
+func (r *replacedCluster) failTwice(t *testing.T, identity *infrav1.MaasClusterIdentity, bad []string) *machine {
+	t.Helper()
+	m := r.grow(t, workersAtFirst+2)
+	r.givenUp(t, m, bad)
+	eventually(t, soon, "the servers that failed twice are held", func(context.Context) string { return listsHeld(identity, bad...) })
+	for _, id := range bad {
+		r.suspectHeld(t, identity, m, id)
+	}
+	replacement := r.replacementOf(t, m)
+	expect(t, replacement.object(), no(infrav1.ServerClaimedCondition, infrav1.NoServerAvailableReason))
+	expect(t, replacement.object(), says{condition: infrav1.ReadyCondition, status: metav1.ConditionUnknown})
+	return replacement
 }
 
 // replacedCluster is the tenant with the real cluster.

@@ -30,7 +30,7 @@ func TestBadServers(t *testing.T) {
 	giveBack := occupyGoodServers(t)
 	n := newReadyTenant(t, nsBadServers)
 	m := n.createMachine("m", port(subnet))
-	expect(t, m.object(), no(infrav1.ServerClaimedCondition, infrav1.NoServerAvailableReason, "no server is free that fits, 1 DPU port(s)"))
+	expect(t, m.object(), no(infrav1.ServerClaimedCondition, infrav1.NoServerAvailableReason, "no server is free that fits", "1 DPU port(s)"))
 
 	identity := newIdentity("plain")
 	identity.Spec.Isolation = infrav1.IsolationOptional

@@ -32,7 +32,7 @@ type yard struct {
 }
 
 // yards are racked before the first test.
-var yards = []yard{breakerYard, orphanYard, fairYard, rotatingYard, replicaYard}
+var yards = []yard{breakerYard, orphanYard, fairYard, rotatingYard, replicaYard, killedYard}
 
 func (y yard) key() string { return y.name + "-consumer:" + y.name + "-token:" + y.name + "-secret" }
 
