@@ -23,20 +23,20 @@ func (p *pass) comment() string {
 	return fmt.Sprintf("cluster-api: MaasMachine %s/%s", p.machine.Namespace, p.machine.Name)
 }
 
-// confirm says whether the server was held under the claim at most one interval ago and since its last transition.
-func (p *pass) confirm(ctx context.Context) error {
+// confirm returns the server as it was at most one interval ago and since its last transition, if it was held under the claim.
+func (p *pass) confirm(ctx context.Context) (maas.Machine, error) {
 	if p.o.Server.Unannotated && p.o.Server.Held == maas.Yes {
 		// Only the token can answer, and it did so in this very pass or with the allocation.
-		return nil
+		return p.o.Server.Machine, nil
 	}
 	m, err := p.identity.Readings.Machine(ctx, p.o.SystemID, 0)
 	if err != nil {
-		return err
+		return m, err
 	}
-	return notConfirmed(m.ClaimedBy(p.identity.Account, p.token()))
+	return m, notConfirmed(m.ClaimedBy(p.identity.Account, p.token()))
 }
 
-// confirmNow asks MAAS itself, for what cannot be taken back: a deployment and a release.
+// confirmNow asks MAAS itself, for what cannot be taken back.
 func (p *pass) confirmNow(ctx context.Context) (maas.Machine, error) {
 	m, ownership, err := p.identity.MAAS.ConfirmClaim(ctx, p.identity.Account, p.token(), p.o.SystemID)
 	if err != nil {
@@ -100,7 +100,7 @@ func (p *pass) putOff(err error, step Step) Step {
 }
 
 func (p *pass) annotate(ctx context.Context, step Step) (Step, error) {
-	if err := p.confirm(ctx); err != nil {
+	if _, err := p.confirm(ctx); err != nil {
 		return p.notDone(step, infrav1.ServerClaimedCondition, err), nil
 	}
 	cluster := ""
@@ -140,8 +140,7 @@ func (p *pass) deploy(ctx context.Context, step Step) (Step, error) {
 			return wait(PacePoll, saysNo(infrav1.DPUAttachedCondition, infrav1.AttachingReason, "the proof of attachment went stale: waiting for a new one")), nil
 		}
 	}
-	// MAAS deploys a Ready server too, so that a reading from before somebody released it would take it, or the next one's.
-	m, err := p.confirmNow(ctx)
+	m, err := p.confirm(ctx)
 	if err != nil {
 		return p.notDone(step, infrav1.ServerClaimedCondition, err), nil
 	}
@@ -156,6 +155,7 @@ func (p *pass) deploy(ctx context.Context, step Step) (Step, error) {
 	sent := p.r.Clock.Now()
 	m, err = p.identity.MAAS.Deploy(ctx, p.o.SystemID, maas.DeployRequest{
 		Series: p.machine.Spec.Image, Kernel: p.machine.Spec.Kernel, InMemory: ptr.Deref(p.machine.Spec.DeployInMemory, false),
+		// MAAS deploys a Ready server too: one that somebody released since it was read is found by the token at least.
 		UserData: data, Token: p.token(), Comment: p.comment(),
 	})
 	if err != nil {

@@ -51,7 +51,7 @@ func (p *pass) order(
 }
 
 func (p *pass) powerOff(ctx context.Context, step Step) (Step, error) {
-	if err := p.confirm(ctx); err != nil {
+	if _, err := p.confirm(ctx); err != nil {
 		return p.notDone(step, infrav1.ReleasedCondition, err), nil
 	}
 	refused, err := p.order(ctx, infrav1.MachineOrderPowerOff, p.o.SystemID, func() error {
@@ -70,7 +70,7 @@ func (p *pass) powerOff(ctx context.Context, step Step) (Step, error) {
 }
 
 func (p *pass) hold(ctx context.Context, step Step) (Step, error) {
-	if err := p.confirm(ctx); err != nil {
+	if _, err := p.confirm(ctx); err != nil {
 		return p.notDone(step, infrav1.ReleasedCondition, err), nil
 	}
 	sent := p.r.Clock.Now()

@@ -40,9 +40,6 @@ func (p *pass) observe(ctx context.Context) (Observation, error) {
 		o.Claim = ClaimView{Present: true, Fits: maas.Token(claim.Token).Fits(machine.Namespace, machine.Name)}
 	}
 	p.observeHistory(&o)
-	if err := p.observeCluster(ctx); err != nil {
-		return o, err
-	}
 	if err := p.observeIdentity(ctx, &o); err != nil {
 		return o, err
 	}
@@ -170,13 +167,8 @@ func (p *pass) observeCluster(ctx context.Context) error {
 }
 
 func (p *pass) observeIdentity(ctx context.Context, o *Observation) error {
-	name := ""
-	switch {
-	case p.machine.Spec.Claim != nil:
-		name = p.machine.Spec.Claim.IdentityName
-	case p.maasCluster != nil:
-		name = p.maasCluster.Spec.IdentityRef.Name
-	default:
+	name := p.identityName()
+	if name == "" {
 		o.Identity.Unusable = &Problem{Reason: infrav1.MaasClusterNotFoundReason, Message: "the Cluster's MaasCluster does not exist yet"}
 		return nil
 	}

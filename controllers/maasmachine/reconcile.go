@@ -29,6 +29,9 @@ import (
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
 )
 
+// crowded is after how long a pass comes back that found as many of its identity under way as may be.
+const crowded = 500 * time.Millisecond
+
 // passTimeout bounds a pass; every call in it has a deadline of its own.
 const passTimeout = 5 * time.Minute
 
@@ -93,12 +96,31 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if !machine.DeletionTimestamp.IsZero() && !controllerutil.ContainsFinalizer(machine, infrav1.MaasMachineFinalizer) {
 		return ctrl.Result{}, nil
 	}
+	if err := p.observeCluster(ctx); err != nil {
+		return ctrl.Result{}, err
+	}
+	leave, ok := r.bulkhead.enter(p.identityName())
+	if !ok {
+		return ctrl.Result{RequeueAfter: jitter(crowded, 1)}, nil
+	}
+	defer leave()
 	result, err := p.run(ctx)
 	if onlyConflicts(err) {
 		// The cache was behind: what was decided is decided again on the newest version.
 		return ctrl.Result{RequeueAfter: jitter(100*time.Millisecond, 1)}, nil
 	}
 	return result, err
+}
+
+// identityName is the identity that is asked, or will be; empty if none is known.
+func (p *pass) identityName() string {
+	switch {
+	case p.machine.Spec.Claim != nil:
+		return p.machine.Spec.Claim.IdentityName
+	case p.maasCluster != nil:
+		return p.maasCluster.Spec.IdentityRef.Name
+	}
+	return ""
 }
 
 // ours leaves alone what another instance is to handle, and what clusterctl has moved away.

@@ -52,6 +52,8 @@ const (
 	defaultDeployDeadline = time.Hour
 	// defaultReleaseDeadline likewise.
 	defaultReleaseDeadline = time.Hour
+	// defaultPassesPerIdentity is a quarter of the workers a controller has by default.
+	defaultPassesPerIdentity = 12
 	// ownedMaxAge is how old the list of the account's machines may be in the search for a lost one.
 	ownedMaxAge = 20 * time.Second
 )
@@ -86,8 +88,13 @@ type Reconciler struct {
 	// that asks for it.
 	BootstrapRole, ServiceAccount string
 
-	once   sync.Once
-	memory *memory
+	// PassesPerIdentity is how many machines of one identity are reconciled at once, so that a MAAS that hangs does not keep all
+	// workers. Default 12.
+	PassesPerIdentity int
+
+	once     sync.Once
+	memory   *memory
+	bulkhead *bulkhead
 }
 
 // complete fills in the defaults.
@@ -103,6 +110,9 @@ func (r *Reconciler) complete() {
 	}
 	if r.memory == nil {
 		r.memory = newMemory()
+	}
+	if r.bulkhead == nil {
+		r.bulkhead = newBulkhead(cmp.Or(r.PassesPerIdentity, defaultPassesPerIdentity))
 	}
 }
 

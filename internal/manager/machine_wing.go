@@ -57,6 +57,7 @@ func setupMachineWing(ctx context.Context, mgr ctrl.Manager, options *Options) e
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Scope: identities, ClusterCache: clusters,
 		Recorder: mgr.GetEventRecorder(options.name()), Clock: clock.RealClock{}, WatchFilterValue: options.WatchFilterValue,
 		PollInterval: options.PollInterval, AuditInterval: options.AuditInterval, ServiceAccount: options.WingNamespace + ":" + options.name(),
+		PassesPerIdentity: max(options.Concurrency/4, 1),
 	}).SetupWithManager(ctx, mgr, options.controllerOptions()); err != nil {
 		return err
 	}
