@@ -194,7 +194,7 @@ func (r *fiftyRun) down(ctx context.Context) error {
 	if err := r.reportRequests(ctx); err != nil {
 		return err
 	}
-	return r.world.addPeak(r.report, ScenarioFifty)
+	return r.world.addPeak(r.report, ScenarioFifty, "of all that")
 }
 
 // reportCalls counts the calls of a life by operation.

@@ -128,7 +128,7 @@ func (r *hungRun) run(ctx context.Context) (err error) {
 	}
 	r.measure(fleet, ill)
 	r.report.addUsage(ScenarioHung, r.name, before, after)
-	return w.addPeak(&r.report, ScenarioHung)
+	return w.addPeak(&r.report, ScenarioHung, r.name)
 }
 
 // await waits for the deployments, but not for longer than enough.

@@ -48,6 +48,7 @@ func runPolls(ctx context.Context, o Options, report *Report) (err error) {
 	}
 	o.step("%d servers are registered", p.Servers)
 	// The way there is no part of what is measured.
+	s.allocates = 16
 	o.ManagerArgs = append(slices.Clone(o.ManagerArgs), "--kube-api-qps=1000", "--kube-api-burst=2000")
 	w, err := newWorld(ctx, o, ScenarioPolls, s)
 	defer func() { err = errors.Join(err, w.down(ctx)) }()
@@ -74,7 +75,7 @@ func runPolls(ctx context.Context, o Options, report *Report) (err error) {
 			return err
 		}
 	}
-	return w.addPeak(report, ScenarioPolls)
+	return w.addPeak(report, ScenarioPolls, "of all that")
 }
 
 func (w *world) measurePolls(ctx context.Context, p Polls, n int, report *Report) error {

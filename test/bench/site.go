@@ -30,9 +30,11 @@ const (
 type site struct {
 	name    string
 	servers int
-	region  *maassim.Region
-	timing  maassim.Timing
-	calls   *ledger
+	// allocates is how many the identity permits at once; 0 is the default.
+	allocates int32
+	region    *maassim.Region
+	timing    maassim.Timing
+	calls     *ledger
 	// base URL without a slash at the end.
 	base string
 

@@ -67,6 +67,9 @@ func (w *world) registerSite(ctx context.Context, s *site) error {
 	identity.Spec.Endpoint, identity.Spec.Source = s.endpoint(), s.name
 	identity.Spec.SecretRef = infrav1.LocalSecretReference{Name: s.name}
 	identity.Spec.AllowedNamespaces = &infrav1.AllowedNamespaces{Names: []string{tenant}}
+	if s.allocates > 0 {
+		identity.Spec.MaxParallelAllocates = ptr.To(s.allocates)
+	}
 	if err := w.create(ctx, identity); err != nil {
 		return err
 	}

@@ -71,13 +71,13 @@ func (u usage) core(before usage) float64 {
 // budgetMemory is the design's for the manager, in MB.
 const budgetMemory = 300
 
-// addPeak reports the most memory the manager had in a scenario.
-func (w *world) addPeak(report *Report, scenario string) error {
+// addPeak reports the most memory the manager had since its start.
+func (w *world) addPeak(report *Report, scenario, when string) error {
 	u, err := w.usage()
 	if err != nil {
 		return err
 	}
-	report.add(scenario, "manager memory (RSS), peak", float64(u.peak>>20), "MB").within(budgetMemory)
+	report.add(scenario, "manager memory (RSS), peak "+when, float64(u.peak>>20), "MB").within(budgetMemory)
 	return nil
 }
 
