@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 const (
@@ -137,6 +140,9 @@ func TestEachBreachIsFound(t *testing.T) {
 				{SystemID: "srv1", Status: 6, Owner: "capi", AgentName: token}, {SystemID: "srv2", Status: 6, Owner: "capi", AgentName: token},
 			}
 		}},
+		{"a server annotated for another machine", "I2", func(w *world) {
+			w.maas.effects[1].Annotations = map[string]string{"maas-dpu.namespace": "red", "maas-dpu.name": "other"}
+		}},
 		{"two attachments hold one server", "I2", func(w *world) {
 			second := w.recorder.attachments[1]
 			second.UID, second.Name = "b", "b"
@@ -206,6 +212,40 @@ func TestVerdictSaysWhatWasNotObserved(t *testing.T) {
 	}
 }
 
+func TestMachineWithoutPortsIsReleasedWithoutDetachment(t *testing.T) {
+	w := goodLife()
+	w.recorder.attachments, w.fabric.plugs = nil, w.fabric.plugs[1:]
+	for i := range w.recorder.machines {
+		w.recorder.machines[i].Ports = 0
+	}
+	if verdict := w.check(); !verdict.Holds() {
+		t.Errorf("findings in a good life without ports:\n%s", verdict)
+	}
+	w = goodLife()
+	for i := range w.recorder.machines {
+		w.recorder.machines[i].Ports = 0
+	}
+	w.recorder.attachments, w.fabric.plugs[0].To = nil, time.Time{}
+	if verdict := w.check(); !slices.ContainsFunc(verdict.Findings, func(f Finding) bool { return f.Invariant == "I4" }) {
+		t.Errorf("released while plugged, and nothing is found:\n%s", verdict)
+	}
+}
+
+func TestSurplusServerThatOthersDeployedIsNotOurs(t *testing.T) {
+	w := goodLife()
+	byOthers := w.maas.effects[2]
+	byOthers.SystemID, byOthers.User = "srv2", "admin"
+	w.maas.effects = append(w.maas.effects, byOthers)
+	w.maas.machines = []Machine{
+		{SystemID: "srv1", Status: 6, Owner: "capi", AgentName: token}, {SystemID: "srv2", Status: 6, Owner: "capi", AgentName: token},
+	}
+	for _, f := range w.check().Findings {
+		if f.Invariant == "I2" {
+			t.Errorf("what an administrator deployed is called ours: %s", f.Text)
+		}
+	}
+}
+
 func TestHeldServerIsNoLeak(t *testing.T) {
 	w := goodLife()
 	w.maas.machines = []Machine{{SystemID: "srv1", Status: 10, Owner: "capi", AgentName: token}}
@@ -214,5 +254,31 @@ func TestHeldServerIsNoLeak(t *testing.T) {
 		if f.Invariant == "I1" {
 			t.Errorf("a held server is called a leak: %s", f.Text)
 		}
+	}
+}
+
+func TestNote(t *testing.T) {
+	r := NewRecorder("dpf")
+	object := func(kind, name string, content map[string]any) *unstructured.Unstructured {
+		u := &unstructured.Unstructured{Object: content}
+		u.SetGroupVersionKind(group.WithKind(kind))
+		u.SetNamespace("red")
+		u.SetName(name)
+		u.SetUID(types.UID(name))
+		return u
+	}
+	claim := map[string]any{"spec": map[string]any{"claim": map[string]any{"token": token}}}
+	r.Note(object("MaasMachine", "m", claim), false)
+	r.Note(object("MaasCluster", "c", map[string]any{}), false)
+	if living := r.snapshot().living(); len(living) != 1 || living[0].Token != token {
+		t.Errorf("living machines: %+v", living)
+	}
+	r.Note(object("MaasMachine", "m", claim), true)
+	if living := r.snapshot().living(); len(living) != 0 {
+		t.Errorf("living machines after the last went: %+v", living)
+	}
+	r.Note(object("MaasClusterIdentity", "i", map[string]any{"status": map[string]any{"held": []any{map[string]any{"systemID": "srv1"}}}}), false)
+	if !r.snapshot().held["srv1"] {
+		t.Error("a held server is not known as held")
 	}
 }

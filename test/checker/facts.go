@@ -16,6 +16,12 @@ const (
 	maasReleasing = 12
 )
 
+// Annotations of a server in MAAS that name the MaasMachine it is held for.
+const (
+	annotatedNamespace = "maas-dpu.namespace"
+	annotatedName      = "maas-dpu.name"
+)
+
 // Machine is a server as MAAS has it now.
 type Machine struct {
 	SystemID    string

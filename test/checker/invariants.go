@@ -40,73 +40,6 @@ func (r *run) lastToken(systemID string) string {
 	return ""
 }
 
-// noDouble: a server belongs to at most one MaasMachine; a DPU port to at most one attachment not proven Detached, and to at
-// most one network at any time.
-func (r *run) noDouble() {
-	holders := map[string][]string{}
-	for _, server := range r.machines {
-		if server.AgentName != "" && r.ours(server.Owner) {
-			r.observe("I2")
-			holders[server.AgentName] = append(holders[server.AgentName], server.SystemID)
-		}
-	}
-	for token, servers := range holders {
-		if _, known := r.owner(token); known && len(servers) > 1 {
-			// Two servers under one token are a lost allocation being cleaned up; it must never have been used twice.
-			deployed := slices.DeleteFunc(slices.Clone(servers), func(id string) bool { return !r.deployedUnder(id, token) })
-			if len(deployed) > 1 {
-				r.breaks("I2", "servers %s were deployed under one token", strings.Join(deployed, ", "))
-			}
-		}
-	}
-	open := map[string]string{}
-	for _, a := range r.latestAttachments() {
-		if a.Deleted || a.Proven == "Detached" || !a.everProven(r.snapshot) {
-			continue
-		}
-		r.observe("I2")
-		key := a.Source + "/" + a.SystemID
-		if other, taken := open[key]; taken {
-			r.breaks("I2", "attachments %s and %s/%s both hold server %s", other, a.Namespace, a.Name, a.SystemID)
-		}
-		open[key] = a.Namespace + "/" + a.Name
-	}
-	for i, p := range r.plugs {
-		r.observe("I2")
-		for _, q := range r.plugs[i+1:] {
-			if p.MAC == q.MAC && q.at(q.From) && p.at(q.From) {
-				r.breaks("I2", "port %s was plugged into %s/%s while it was on %s/%s", p.MAC, q.VPC, q.Network, p.VPC, p.Network)
-			}
-		}
-	}
-}
-
-func (r *run) deployedUnder(systemID, token string) bool {
-	return slices.ContainsFunc(r.effects, func(e Effect) bool {
-		return e.Operation == "deploy" && e.SystemID == systemID && e.Token == token
-	})
-}
-
-// latestAttachments is the last version of every attachment that ever was.
-func (r *run) latestAttachments() []attachmentRecord {
-	at := map[string]int{}
-	var latest []attachmentRecord
-	for _, a := range r.attachments {
-		if i, known := at[a.UID]; known {
-			latest[i] = a
-			continue
-		}
-		at[a.UID] = len(latest)
-		latest = append(latest, a)
-	}
-	return latest
-}
-
-// everProven says that the attachment was once proven Attached: until then it holds nothing.
-func (a attachmentRecord) everProven(s snapshot) bool {
-	return slices.ContainsFunc(s.attachments, func(b attachmentRecord) bool { return b.UID == a.UID && b.Proven == "Attached" })
-}
-
 // isolatedBeforeBoot: no deploy without proof of attachment for this token and generation, not older than proofMaxAge; and the
 // ports really were in the tenant's VPC and in no other.
 func (r *run) isolatedBeforeBoot() {
@@ -172,7 +105,10 @@ func (r *run) isolatedAfter() {
 		switch {
 		case e.Operation == "release" && r.ours(e.User) && e.From != maasReleasing && e.From != maasReady:
 			r.observe("I4")
-			if r.deployedUnder(e.SystemID, e.Token) && !r.provenAt(e.Token, "Detached", e.Time) {
+			// For a machine without ports nothing was ever attached; what is plugged counts all the same.
+			m, claimed := r.owner(e.Token)
+			attached := r.deployedUnder(e.SystemID, e.Token) && (!claimed || m.Ports > 0)
+			if attached && !r.provenAt(e.Token, "Detached", e.Time) {
 				r.breaks("I4", "server %s was released at %s without a proof of detachment for its token", e.SystemID, clock(e.Time))
 			}
 			r.unplugged(server, e.Time, "released")
@@ -238,7 +174,7 @@ func (r *run) failClosed() {
 			if a.Proven == "Attached" && !on {
 				r.breaks("I6", "attachment %s/%s was called Attached at %s while port %s was not on %s", a.Namespace, a.Name, clock(a.ProvenAt), mac, vpc)
 			}
-			if a.Proven == "Detached" && r.onVPCAt(mac, vpc, a.Seen) {
+			if a.Proven == "Detached" && r.onVPCAt(mac, vpc, a.Seen, a.Token) {
 				r.breaks("I6", "attachment %s/%s was called Detached at %s while port %s was on %s", a.Namespace, a.Name, clock(a.ProvenAt), mac, vpc)
 			}
 		}
@@ -283,8 +219,12 @@ func (r *run) unknownUntil(i int) time.Time {
 	return time.Now()
 }
 
-func (r *run) onVPCAt(mac, vpc string, t time.Time) bool {
-	return slices.ContainsFunc(r.plugs, func(p Plug) bool { return p.MAC == mac && p.VPC == vpc && p.at(t) })
+// onVPCAt says whether the port was on the VPC at that moment for the claim: until the API server showed the proof, the next machine
+// of the same tenant may have got the server. Without a journal nobody knows for whom a port was plugged.
+func (r *run) onVPCAt(mac, vpc string, t time.Time, token string) bool {
+	return slices.ContainsFunc(r.plugs, func(p Plug) bool {
+		return p.MAC == mac && p.VPC == vpc && p.at(t) && (r.effects == nil || r.tokenAt(mac, p.From) == token)
+	})
 }
 
 // onVPC says whether the port was on the VPC at any moment of a stretch.

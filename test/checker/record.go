@@ -66,13 +66,18 @@ type Recorder struct {
 	heldBy      map[string][]string
 }
 
+// NewRecorder returns a Recorder that knows what it is given by Note. dpfNamespace is DPF's own.
+func NewRecorder(dpfNamespace string) *Recorder {
+	return &Recorder{vpcs: map[string]string{}, heldBy: map[string][]string{}, dpfSpace: dpfNamespace}
+}
+
 // Record watches the management cluster until ctx ends and returns once the first lists are in. dpfNamespace is DPF's own.
 func Record(ctx context.Context, config *rest.Config, dpfNamespace string) (*Recorder, error) {
 	client, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("checker: %w", err)
 	}
-	r := &Recorder{vpcs: map[string]string{}, heldBy: map[string][]string{}, dpfSpace: dpfNamespace}
+	r := NewRecorder(dpfNamespace)
 	factory := dynamicinformer.NewDynamicSharedInformerFactory(client, 0)
 	for _, resource := range recordedKinds {
 		_, err := factory.ForResource(resource).Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -97,10 +102,25 @@ func (r *Recorder) note(resource schema.GroupVersionResource, object any, delete
 	if gone, ok := object.(cache.DeletedFinalStateUnknown); ok {
 		object = gone.Obj
 	}
-	u, ok := object.(*unstructured.Unstructured)
-	if !ok {
-		return
+	if u, ok := object.(*unstructured.Unstructured); ok {
+		r.remember(resource, u, deleted)
 	}
+}
+
+// kinds are the resources recorded, by kind.
+var kinds = map[string]schema.GroupVersionResource{
+	"MaasMachine": maasMachines, "DPUAttachment": attachments, "TenantVPC": tenantVPCs, "MaasClusterIdentity": identities,
+}
+
+// Note records what an object is as of now, or was last where it is gone, for whoever sees every version himself. Kinds the
+// invariants do not speak of are left out.
+func (r *Recorder) Note(object *unstructured.Unstructured, deleted bool) {
+	if resource, known := kinds[object.GetKind()]; known && object.GroupVersionKind().GroupVersion() == group {
+		r.remember(resource, object, deleted)
+	}
+}
+
+func (r *Recorder) remember(resource schema.GroupVersionResource, u *unstructured.Unstructured, deleted bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch resource {
