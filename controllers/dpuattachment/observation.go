@@ -34,6 +34,8 @@ type observation struct {
 	admission vpc.Finding
 	// claim says whether MAAS holds the server under the token. It is asked only where the decision hangs on it.
 	claim claim
+	// devices are the server's PCI devices, asked for only where a connected interface needs explaining.
+	devices devices
 	// tenant is nil if the TenantVPC does not exist.
 	tenant *infrav1.TenantVPC
 	// network says whether the TenantVPC can take the ports.

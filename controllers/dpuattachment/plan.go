@@ -9,7 +9,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
-	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
 )
 
@@ -38,6 +37,8 @@ type write struct {
 type decision struct {
 	// needsClaim says that the decision hangs on what MAAS says of the claim, which was not asked in this pass.
 	needsClaim bool
+	// needsDevices likewise of the server's PCI devices.
+	needsDevices bool
 	// memory is to be stored before anything is written.
 	memory memory
 	write  *write
@@ -205,28 +206,4 @@ func (o *observation) before(kind string) said {
 func (o *observation) authorizedBefore() bool {
 	condition := conditionOf(o.attachment, infrav1.AuthorizedCondition)
 	return condition != nil && condition.Status == metav1.ConditionTrue && o.sameClaim()
-}
-
-// checkUnaccounted says whether all connected interfaces MAAS knows of the server are a DPU's or on the provisioning network.
-// A fabric that does not say what its provisioning network is makes no such promise.
-func checkUnaccounted(machine *maas.Machine, network infrav1.ProvisioningNetwork, cards []card) vpc.Finding {
-	if len(network.Fabrics) == 0 {
-		return yes
-	}
-	for _, nic := range machine.Interfaces {
-		if nic.Type != "physical" || !nic.LinkConnected {
-			continue
-		}
-		if slices.ContainsFunc(cards, func(c card) bool {
-			return nic.MAC != "" && vpc.NormalizeMAC(c.member.Device.Status.PF0MAC) == vpc.NormalizeMAC(nic.MAC)
-		}) {
-			continue
-		}
-		onVLAN := len(network.VLANs) == 0 || slices.Contains(network.VLANs, int32(nic.VLANID))
-		if !slices.Contains(network.Fabrics, nic.Fabric) || !onVLAN {
-			return refused(infrav1.UnaccountedPortReason,
-				"interface %s (%s) of the server is connected, is no DPU port, and is not on the provisioning network", nic.Name, nic.MAC)
-		}
-	}
-	return yes
 }

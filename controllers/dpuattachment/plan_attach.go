@@ -99,7 +99,12 @@ func (o *observation) advance(d decision, c *card, plan vpc.Plan, running bool) 
 		return d
 	}
 	if plan.Step == vpc.StepJoin {
-		if finding := checkUnaccounted(o.claim.machine, o.fabric.Object.Spec.ProvisioningNetwork, o.cards); finding.Answer != vpc.Yes {
+		nics := unexplained(o.claim.machine, o.fabric.Object.Spec.ProvisioningNetwork, o.cards)
+		if len(nics) > 0 && !o.devices.asked {
+			d.needsDevices = true
+			return d
+		}
+		if finding := checkUnaccounted(nics, o.devices, o.cards); finding.Answer != vpc.Yes {
 			return o.unattached(d, finding, running, true)
 		}
 		d.memory = d.memory.with(c.device, cardMemory{Ports: portNames(c), Before: c.evidence.Stretch(o.now)})

@@ -22,21 +22,22 @@ import (
 
 // expected is what a decision must be; empty fields must be empty.
 type expected struct {
-	step       vpc.Step
-	needsClaim bool
-	proven     infrav1.AttachmentState
-	keep       bool
-	attached   string
-	resolved   string
-	finalize   bool
-	pace       pace
+	step         vpc.Step
+	needsClaim   bool
+	needsDevices bool
+	proven       infrav1.AttachmentState
+	keep         bool
+	attached     string
+	resolved     string
+	finalize     bool
+	pace         pace
 }
 
 func check(t *testing.T, o *observation, want expected) {
 	t.Helper()
 	d := decide(o)
 	got := expected{
-		needsClaim: d.needsClaim, proven: d.proven, keep: d.keep, finalize: d.finalize, pace: d.pace,
+		needsClaim: d.needsClaim, needsDevices: d.needsDevices, proven: d.proven, keep: d.keep, finalize: d.finalize, pace: d.pace,
 		attached: string(d.attached.status) + "/" + d.attached.reason, resolved: string(d.resolved.status) + "/" + d.resolved.reason,
 	}
 	if d.write != nil {
@@ -103,8 +104,15 @@ func TestDecideAttach(t *testing.T) {
 			o := scene().asked(yes)
 			o.fabric.Object.Spec.ProvisioningNetwork.Fabrics = []string{"boot"}
 			o.claim.machine.Interfaces = []maas.Interface{{Name: "eth9", Type: "physical", MAC: "00:00:00:00:00:09", LinkConnected: true, Fabric: "lab"}}
+			o.devices = devices{asked: true, found: []maas.Device{{VendorID: "8086", ProductID: "1", PCIAddress: "0000:09:00.0", MAC: "00:00:00:00:00:09"}}}
 			return o
 		}(), expected{attached: attaching(infrav1.NotStartedReason), resolved: "False/UnaccountedPort", pace: paceRefused}},
+		{"port to be looked into", func() *observation {
+			o := scene().asked(yes)
+			o.fabric.Object.Spec.ProvisioningNetwork.Fabrics = []string{"boot"}
+			o.claim.machine.Interfaces = []maas.Interface{{Name: "eth9", Type: "physical", MAC: "00:00:00:00:00:09", LinkConnected: true, Fabric: "lab"}}
+			return o
+		}(), expected{needsDevices: true, attached: attaching(infrav1.AttachingVPCReason)}},
 		{"posture enforced", func() *observation {
 			o := scene().asked(yes)
 			o.fabric.Object.Spec.Posture.Mode = infrav1.PostureEnforce
@@ -341,34 +349,5 @@ func TestMemoryComesBeforeTheWrite(t *testing.T) {
 	o.attachment.Spec.State = infrav1.AttachmentStateDetached
 	if d := decide(o); d.memory.DetachingSince == nil || d.write == nil {
 		t.Error("it is not remembered since when ports are detached")
-	}
-}
-
-func TestUnaccountedPorts(t *testing.T) {
-	cards := scene().cards
-	network := infrav1.ProvisioningNetwork{Fabrics: []string{"boot"}, VLANs: []int32{7}}
-	nic := maas.Interface{Name: "eth0", Type: "physical", MAC: "00:00:00:00:00:01", LinkConnected: true, Fabric: "boot", VLANID: 7}
-	for _, tc := range []struct {
-		name   string
-		change func(*maas.Interface, *infrav1.ProvisioningNetwork)
-		want   vpc.Answer
-	}{
-		{"on the provisioning network", func(*maas.Interface, *infrav1.ProvisioningNetwork) {}, vpc.Yes},
-		{"a DPU port", func(i *maas.Interface, _ *infrav1.ProvisioningNetwork) { i.MAC, i.Fabric = "aa:bb:cc:00:00:01", "x" }, vpc.Yes},
-		{"another fabric", func(i *maas.Interface, _ *infrav1.ProvisioningNetwork) { i.Fabric = "x" }, vpc.No},
-		{"no fabric", func(i *maas.Interface, _ *infrav1.ProvisioningNetwork) { i.Fabric = "" }, vpc.No},
-		{"another VLAN", func(i *maas.Interface, _ *infrav1.ProvisioningNetwork) { i.VLANID = 8 }, vpc.No},
-		{"all VLANs", func(i *maas.Interface, n *infrav1.ProvisioningNetwork) { i.VLANID, n.VLANs = 8, nil }, vpc.Yes},
-		{"no link", func(i *maas.Interface, _ *infrav1.ProvisioningNetwork) { i.Fabric, i.LinkConnected = "x", false }, vpc.Yes},
-		{"a bridge", func(i *maas.Interface, _ *infrav1.ProvisioningNetwork) { i.Fabric, i.Type = "x", "bridge" }, vpc.Yes},
-		{"nothing declared", func(i *maas.Interface, n *infrav1.ProvisioningNetwork) { i.Fabric, n.Fabrics = "x", nil }, vpc.Yes},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			i, n := nic, network
-			tc.change(&i, &n)
-			if got := checkUnaccounted(&maas.Machine{Interfaces: []maas.Interface{i}}, n, cards); got.Answer != tc.want {
-				t.Errorf("got %+v", got)
-			}
-		})
 	}
 }

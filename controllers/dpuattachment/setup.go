@@ -184,6 +184,10 @@ func (r *Reconciler) pass(ctx context.Context, attachment *infrav1.DPUAttachment
 		r.observeClaim(ctx, seen)
 		decided = decide(seen)
 	}
+	if decided.needsDevices {
+		r.observeDevices(ctx, seen)
+		decided = decide(seen)
+	}
 	// The memory is stored before the write it remembers.
 	switch err := r.storeMemory(ctx, attachment, decided.memory); {
 	case apierrors.IsConflict(err):
