@@ -110,11 +110,9 @@ func (r *Reconciler) observeCards(ctx context.Context, o *observation) error {
 		Namespace: o.fabric.Namespace(), LabelKey: o.fabric.Object.Spec.ServerLabelKey,
 		Values: dpfzt.LabelValues(o.fabric.Object, o.attachment.Spec.Server.Source, o.attachment.Spec.Server.SystemID),
 	}
-	if o.fabric.Object.Spec.ServerMapping == infrav1.ServerMappingExplicitOrMAC && !o.askedToDetach() {
-		query.MACs = r.serverMACs(ctx, o)
-	}
+	asked := r.macsOf(ctx, o, pinned, &query)
 	server, err := dpfzt.FindServer(ctx, o.fabric.DPF, query)
-	o.resolved = resolveFinding(err)
+	o.resolved = asked.unless(resolveFinding(err))
 	if o.resolved.Answer == vpc.Yes {
 		o.resolved = checkPinned(server, pinned)
 	}
@@ -191,18 +189,6 @@ func samePorts(pinned []infrav1.DPUServerPort, member dpfzt.Member) bool {
 		}
 	}
 	return true
-}
-
-// serverMACs are the MAC addresses MAAS knows of a server that is held under the claim.
-func (r *Reconciler) serverMACs(ctx context.Context, o *observation) []string {
-	r.observeClaim(ctx, o)
-	var macs []string
-	if o.claim.machine != nil {
-		for _, nic := range o.claim.machine.Interfaces {
-			macs = append(macs, nic.MAC)
-		}
-	}
-	return macs
 }
 
 // straysOf are the remembered cards that are not among those found.
