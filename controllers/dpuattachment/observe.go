@@ -132,7 +132,7 @@ func (r *Reconciler) observeCards(ctx context.Context, o *observation) error {
 		o.resolved = finding
 	}
 	for i := range o.cards {
-		o.cards[i].evidence = dpfzt.ReadEvidence(ctx, dpfzt.DPUClusters(o.fabric.DPUCluster), o.cards[i].member, place)
+		o.cards[i].evidence = dpfzt.ReadEvidence(ctx, dpfzt.DPUClusters(o.fabric.DPUCluster), o.cards[i].member, place).For(o.holder())
 	}
 	return nil
 }

@@ -102,21 +102,28 @@ func readLabelPlace(ctx context.Context, reader client.Reader) (LabelPlace, erro
 	return LabelsOnDPU, nil
 }
 
-// carriers are the objects that may carry labels for a DPU's Node, the preferred one first. The others are looked at, too:
-// labels stay where they were written when DPF is upgraded.
+// carriers are the objects that may carry labels for a DPU's Node, the preferred one first. Both are looked at wherever they
+// carry anything: labels stay where they were written when DPF is upgraded, and others may see the upgrade before we do.
 func (m Member) carriers(place LabelPlace) []vpc.Carrier {
 	var carriers []vpc.Carrier
-	if place == LabelsOnDPUDevice && m.Device != nil {
-		carrier := vpc.Carrier{Kind: string(LabelsOnDPUDevice), Annotations: m.Device.Annotations}
-		if m.Device.Spec.Cluster != nil {
-			carrier.Labels = m.Device.Spec.Cluster.NodeLabels
-		}
-		carriers = append(carriers, carrier)
-	}
 	if m.DPU != nil {
 		carriers = append(carriers, vpc.Carrier{
 			Kind: string(LabelsOnDPU), Annotations: m.DPU.Annotations, Labels: m.DPU.Spec.Cluster.NodeLabels,
 		})
+	}
+	if m.Device == nil {
+		return carriers
+	}
+	device := vpc.Carrier{Kind: string(LabelsOnDPUDevice), Annotations: m.Device.Annotations}
+	if m.Device.Spec.Cluster != nil {
+		device.Labels = m.Device.Spec.Cluster.NodeLabels
+	}
+	_, recorded := device.Annotations[vpc.HolderAnnotation]
+	switch {
+	case place == LabelsOnDPUDevice:
+		carriers = append([]vpc.Carrier{device}, carriers...)
+	case recorded, len(device.Labels) > 0:
+		carriers = append(carriers, device)
 	}
 	return carriers
 }

@@ -4,6 +4,7 @@
 package vpc
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -94,6 +95,20 @@ func (e Evidence) Carrier() Carrier {
 		return Carrier{}
 	}
 	return e.Carriers[0]
+}
+
+// For is the same evidence, with the carrier first whose record is the claim's: a claim never writes on another's carrier, even
+// where both places of a DPU carry records.
+func (e Evidence) For(claim Holder) Evidence {
+	i := slices.IndexFunc(e.Carriers, func(c Carrier) bool {
+		holder, found, err := HolderOf(c.Annotations)
+		return err == nil && found && holder.Holds() && holder.SameClaim(claim)
+	})
+	if i > 0 {
+		own := e.Carriers[i]
+		e.Carriers = append([]Carrier{own}, slices.Delete(slices.Clone(e.Carriers), i, i+1)...)
+	}
+	return e
 }
 
 // Holder is the record on the carrier.

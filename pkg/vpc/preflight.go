@@ -121,6 +121,7 @@ func CheckFree(e Evidence, claim Holder) Finding {
 	if e.ClusterError != nil {
 		return Finding{Unknown, reasonFabricUnreachable, "the DPU cluster of " + e.name() + " cannot be read: " + e.ClusterError.Error()}
 	}
+	own := false
 	for _, carrier := range e.Carriers {
 		holder, found, err := HolderOf(carrier.Annotations)
 		switch {
@@ -129,8 +130,11 @@ func CheckFree(e Evidence, claim Holder) Finding {
 		case found && holder.Holds() && !(claim != Holder{} && holder.SameClaim(claim)):
 			return Finding{No, reasonHeldByOther, e.name() + " is held by another attachment"}
 		case found && holder.Holds():
-			return Finding{Answer: Yes}
+			own = true
 		}
+	}
+	if own {
+		return Finding{Answer: Yes}
 	}
 	if len(e.keys()) > 0 {
 		return Finding{No, reasonForeignVPC, e.name() + " carries labels of a VPC without a record of who put them there"}
