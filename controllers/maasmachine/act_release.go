@@ -50,9 +50,15 @@ func (p *pass) order(
 	})
 }
 
+// powerOff reads the server itself before: MAAS lets an account switch off servers that nobody or another claim of its own holds.
 func (p *pass) powerOff(ctx context.Context, step Step) (Step, error) {
-	if _, err := p.confirm(ctx); err != nil {
+	m, err := p.confirmNow(ctx)
+	if err != nil {
 		return p.notDone(step, infrav1.ReleasedCondition, err), nil
+	}
+	if m.Status != p.o.Server.Machine.Status {
+		p.identity.Readings.Invalidate(p.o.SystemID)
+		return wait(PaceNow, step.Say...), nil // It changed since the decision.
 	}
 	refused, err := p.order(ctx, infrav1.MachineOrderPowerOff, p.o.SystemID, func() error {
 		return p.identity.MAAS.PowerOff(ctx, p.o.SystemID, p.comment())

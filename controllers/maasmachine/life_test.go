@@ -15,7 +15,8 @@ import (
 
 var changes = []string{"allocate", "annotate", "deploy", "power off", "release"}
 
-// TestCallsOfOneLife: each change once, and one read of its own, before the release. The rest is shared with other machines.
+// TestCallsOfOneLife: each change once, and two reads of its own, before the power-off and before the release. The rest is shared
+// with other machines.
 func TestCallsOfOneLife(t *testing.T) {
 	s := newScene(t, "a")
 	s.add("m")
@@ -26,7 +27,7 @@ func TestCallsOfOneLife(t *testing.T) {
 	for _, change := range changes {
 		s.Expect(s.region.count(change)).To(Equal(1), change)
 	}
-	s.Expect(s.region.count("read")).To(Equal(1), "before the release")
+	s.Expect(s.region.count("read")).To(Equal(2), "before the power-off and before the release")
 	s.Expect(s.region.count("list by token")).To(BeZero(), "what the answer said is not asked again")
 	s.Expect(s.region.count("list by tokens")).To(Equal(1))
 	s.Expect(s.region.servers["a"].Status).To(Equal(maas.StatusReady))

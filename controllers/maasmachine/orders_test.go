@@ -40,6 +40,34 @@ func TestOrdersAreStoredBeforeTheyAreSent(t *testing.T) {
 	s.Expect(s.get("m").Status.OpenOrder).To(BeNil(), "it was answered")
 }
 
+// TestAServerGivenBackMeanwhileIsNotPoweredOff: MAAS would do it, and the server could be anybody's by then.
+func TestAServerGivenBackMeanwhileIsNotPoweredOff(t *testing.T) {
+	for name, meanwhile := range map[string]func(*region){
+		"released": func(r *region) {
+			a := r.servers["a"]
+			a.Status, a.Owner, a.Annotations, r.tokens["a"] = maas.StatusReady, "", map[string]string{}, ""
+		},
+		"taken under another claim": func(r *region) {
+			r.servers["a"].Annotations = map[string]string{}
+			r.give("a", "another")
+		},
+		"erasing": func(r *region) { r.servers["a"].Status = maas.StatusDiskErasing },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, "a")
+			s.add("m")
+			s.up("m")
+			s.region.during["read"] = func() { meanwhile(s.region) }
+			s.remove("m")
+			s.until("m", func(*infrav1.MaasMachine) bool { return s.region.count("read") > 0 })
+			for range 20 {
+				s.step("m")
+			}
+			s.Expect(s.region.count("power off")).To(BeZero())
+		})
+	}
+}
+
 // TestALostOrderOutlivesTheProcess: a server that is given back too soon could be powered off, or released, under its next tenant.
 func TestALostOrderOutlivesTheProcess(t *testing.T) {
 	for name, c := range map[string]struct {

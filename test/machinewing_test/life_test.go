@@ -25,7 +25,7 @@ var shared = []operation{opWhoAmI, opZones, opByID, opByOwner, opEvents}
 
 // budgets are how many calls of its own a machine's life may take, look-ups by token included. A machine without ports needs two
 // more, to find a server without DPUs.
-var budgets = map[string]int{"ports": 7, "plain": 9}
+var budgets = map[string]int{"ports": 8, "plain": 10}
 
 // TestLife takes a machine up and down and counts what that cost.
 func TestLife(t *testing.T) {

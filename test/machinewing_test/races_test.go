@@ -30,7 +30,8 @@ type racer struct {
 
 func (r racer) machine() *infrav1.MaasMachine { return r.world.get(r.namespace, r.name) }
 
-// waits says that the racer has no server and says so. Two replicas tell each other's questions from lost ones only in time.
+// waits says that the racer has no server and says so. Two replicas tell each other's questions from lost ones only in time, and
+// one that starts while the other's machine has a server first waits for all others to ask.
 func (r racer) waits() bool {
 	m := r.machine()
 	if m == nil || m.Status.SystemID != "" {
@@ -38,7 +39,7 @@ func (r racer) waits() bool {
 	}
 	reason := conditions.GetReason(m, infrav1.ReadyCondition)
 	return reason == infrav1.NoServerAvailableReason || r.world.options.replicas > 1 && r.world.showed("ServerClaimed="+infrav1.NoServerAvailableReason) &&
-		slices.Contains([]string{infrav1.AllocateOutcomeUnknownReason, infrav1.ClaimingReason}, reason)
+		slices.Contains([]string{infrav1.AllocateOutcomeUnknownReason, infrav1.ClaimingReason, infrav1.WaitingForTurnReason}, reason)
 }
 
 // races are who races for the last server: each makes its worlds and racers, and starts nothing.
