@@ -76,12 +76,15 @@ type OVNVPCBackend struct {
 	// +kubebuilder:default=CredentialRequest
 	DPUClusterAccess DPUClusterAccess `json:"dpuClusterAccess,omitempty"`
 
-	// adoptionKeyPrefixes are the label key prefixes that selectors of adopted DPUVPCs may use.
+	// adoptionKeyPrefixes are the label key prefixes that selectors of adopted DPUVPCs may use, for example site.example/vpc. The
+	// ConfigMap maas-dpu-fabric-adoption on DPF's side must permit them too.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9.-]+/[A-Za-z0-9_.-]*$`
+	// +kubebuilder:validation:items:XValidation:rule="!self.startsWith('maas-dpu.dpucloud.io/')",message="maas-dpu.dpucloud.io/ is the provider's own: name a prefix of the site, such as site.example/vpc"
 	AdoptionKeyPrefixes []string `json:"adoptionKeyPrefixes,omitempty"`
 
 	// ovn reaches OVN's databases for stronger evidence. They have no authentication in DPF: whoever reaches them owns

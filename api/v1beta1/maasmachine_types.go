@@ -53,10 +53,10 @@ type MachinePort struct {
 	// +kubebuilder:validation:Maximum=15
 	PF *int32 `json:"pf,omitempty"`
 
-	// subnet names the subnet of the TenantVPC.
+	// subnet names the subnet of the TenantVPC; one of an adopted VPC is called as its DPUVirtualNetwork is.
 	// +required
 	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:MaxLength=63
 	Subnet string `json:"subnet,omitempty"`
 }
 

@@ -7,13 +7,18 @@ package v1beta1
 // who uses them.
 const SubnetsRemovedCondition = "SubnetsRemoved"
 
+// AddressesAvailableCondition of a TenantVPC is False while a subnet has no address left for another machine, and names it; it is
+// Unknown while the ports on the fabric cannot be counted. It does not make the TenantVPC unready.
+const AddressesAvailableCondition = "AddressesAvailable"
+
 // Reasons of a TenantVPC.
 const (
 	// CreatingReason waits for the fabric to make what was asked for.
 	CreatingReason = "Creating"
 	// NameTakenReason says that an object of the fabric has the name needed and belongs to somebody else; it is not touched.
 	NameTakenReason = "NameTaken"
-	// DriftedReason says that an object of ours on the fabric is not as it was made; it cannot be changed back.
+	// DriftedReason says that an object of ours on the fabric is not as it was made, or is being deleted by somebody else, and that
+	// nothing here may or can set that right.
 	DriftedReason = "Drifted"
 	// CIDROutsidePoolsReason says that a subnet lies outside the fabric's tenant pools.
 	CIDROutsidePoolsReason = "CIDROutsidePools"
@@ -23,6 +28,8 @@ const (
 	AdoptionNotGrantedReason = "AdoptionNotGranted"
 	// AdoptionUnsuitableReason says that the granted DPUVPC cannot be adopted as it is.
 	AdoptionUnsuitableReason = "AdoptionUnsuitable"
+	// SubnetFullReason says that a subnet has no address left for another machine.
+	SubnetFullReason = "SubnetFull"
 )
 
 // Reasons of a DPUFabric.

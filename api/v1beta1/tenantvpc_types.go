@@ -10,6 +10,11 @@ import (
 // TenantVPCFinalizer keeps a TenantVPC until its objects on the fabric are gone.
 const TenantVPCFinalizer = "tenantvpc.infrastructure.cluster.x-k8s.io"
 
+// TenantVPCMadeAnnotation is put on a TenantVPC by the fabric wing before it makes the first object on the fabric; its value is
+// the name of the DPUVPC. A TenantVPC without it, and without a vpcName in its status, left nothing on any fabric: it can be
+// deleted even while its fabric cannot be asked. An annotation survives a move and a backup, which lose the status.
+const TenantVPCMadeAnnotation = "tenantvpc.infrastructure.cluster.x-k8s.io/made"
+
 // VPCSubnet is one virtual network of a TenantVPC.
 type VPCSubnet struct {
 	// name names the subnet within the TenantVPC.
@@ -59,6 +64,7 @@ type VPCAdoption struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.adopt) || !has(self.subnets) || size(self.subnets) == 0",message="subnets and adopt exclude each other: an adopted VPC has the subnets it has"
 // +kubebuilder:validation:XValidation:rule="has(self.adopt) || (has(self.subnets) && size(self.subnets) > 0)",message="name at least one subnet, or a VPC to adopt"
 // +kubebuilder:validation:XValidation:rule="!has(self.subnets) || !has(oldSelf.subnets) || self.subnets.all(s, oldSelf.subnets.all(o, o.name != s.name || (o.cidr == s.cidr && (has(o.externallyRouted) && o.externallyRouted) == (has(s.externallyRouted) && s.externallyRouted) && (has(o.excludeIPs) ? o.excludeIPs : []) == (has(s.excludeIPs) ? s.excludeIPs : []))))",message="a subnet cannot be changed: remove it and add one with another name"
+// +kubebuilder:validation:XValidation:rule="!has(self.adopt) || !has(self.interNetworkAccess)",message="interNetworkAccess and adopt exclude each other: an adopted VPC is never changed, ask its operator"
 type TenantVPCSpec struct {
 	// fabricName names the DPUFabric. Immutable.
 	// +required
@@ -115,11 +121,16 @@ type VPCSubnetStatus struct {
 	// used is how many ports are on the subnet, as read from the fabric.
 	// +optional
 	Used *int32 `json:"used,omitempty"`
+
+	// claimed is how many addresses are spoken for: the ports that are on the subnet, and those that DPUAttachments ask for and
+	// that are not proven attached yet. No server is claimed for a machine that would find none left.
+	// +optional
+	Claimed *int32 `json:"claimed,omitempty"`
 }
 
 // TenantVPCStatus is one observed VPC.
 type TenantVPCStatus struct {
-	// vpcName is the name of the DPUVPC on the fabric.
+	// vpcName is the name of the DPUVPC on the fabric, from the moment something is made there.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	VPCName string `json:"vpcName,omitempty"`
