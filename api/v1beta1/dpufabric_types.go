@@ -411,6 +411,13 @@ type DPUFabricStatus struct {
 	// +optional
 	EligibleServers *int32 `json:"eligibleServers,omitempty"`
 
+	// orphans are DPUs whose ports are attached with nobody who asked for it; nothing is done about them.
+	// +optional
+	// +listType=map
+	// +listMapKey=dpuDevice
+	// +kubebuilder:validation:MaxItems=64
+	Orphans []OrphanPort `json:"orphans,omitempty"`
+
 	// conditions say whether the fabric can be used.
 	// +optional
 	// +listType=map
@@ -428,6 +435,7 @@ type DPUFabricStatus struct {
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Servers",type=integer,JSONPath=`.status.servers`
 // +kubebuilder:printcolumn:name="Eligible",type=integer,JSONPath=`.status.eligibleServers`
+// +kubebuilder:printcolumn:name="Orphans",type=string,JSONPath=`.status.orphans[*].dpuDevice`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 

@@ -43,7 +43,8 @@ type DPUServerSpec struct {
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]+$`
 	SystemID string `json:"systemID,omitempty"`
 
-	// override is an operator's decision: Rebind.
+	// override is an operator's decision: Rebind. The binding follows what is found as long as it is there, and the server is not
+	// handed out meanwhile; it is pinned anew when the override is removed.
 	// +optional
 	Override *DPUServerOverride `json:"override,omitempty"`
 }
@@ -133,6 +134,32 @@ type DPUServerHolder struct {
 	TokenHash string `json:"tokenHash,omitempty"`
 }
 
+// Rebound is a Rebind that was carried out.
+type Rebound struct {
+	// by is the user who decided.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	By string `json:"by,omitempty"`
+
+	// reason is why.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Reason string `json:"reason,omitempty"`
+
+	// since is when the binding began to follow what is found.
+	// +optional
+	Since metav1.Time `json:"since,omitempty,omitzero"`
+
+	// before are the DPUDevices that were pinned until then.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=253
+	Before []string `json:"before,omitempty"`
+}
+
 // PostureResult is the result of one posture check.
 type PostureResult struct {
 	// name is the check.
@@ -168,6 +195,10 @@ type DPUServerStatus struct {
 	// +optional
 	Holder *DPUServerHolder `json:"holder,omitempty"`
 
+	// rebound is the last Rebind that the binding followed; it stays when spec.override is gone.
+	// +optional
+	Rebound *Rebound `json:"rebound,omitempty"`
+
 	// posture are the results of the posture checks.
 	// +optional
 	// +listType=map
@@ -193,9 +224,14 @@ type DPUServerStatus struct {
 // +kubebuilder:metadata:labels="cluster.x-k8s.io/v1beta2=v1beta1"
 // +kubebuilder:printcolumn:name="Server",type=string,JSONPath=`.spec.systemID`
 // +kubebuilder:printcolumn:name="Eligibility",type=string,JSONPath=`.status.eligibility`
-// +kubebuilder:printcolumn:name="DPUs",type=string,JSONPath=`.status.dpus[*].dpu`
-// +kubebuilder:printcolumn:name="Holder",type=string,JSONPath=`.status.holder.namespace`
+// +kubebuilder:printcolumn:name="Healthy",type=string,JSONPath=`.status.conditions[?(@.type=="Healthy")].status`
+// +kubebuilder:printcolumn:name="Free",type=string,JSONPath=`.status.conditions[?(@.type=="Free")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Holder",type=string,JSONPath=`.status.holder.namespace`
+// +kubebuilder:printcolumn:name="Attachment",type=string,priority=1,JSONPath=`.status.holder.name`
+// +kubebuilder:printcolumn:name="DPUs",type=string,JSONPath=`.status.dpus[*].dpu`
+// +kubebuilder:printcolumn:name="VPC",type=string,priority=1,JSONPath=`.status.dpus[*].vpcMark`
+// +kubebuilder:printcolumn:name="Observed",type=date,priority=1,JSONPath=`.status.observedAt`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
