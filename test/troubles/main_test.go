@@ -75,7 +75,7 @@ func run(m *testing.M) (code int, err error) {
 		CRDDir: os.Getenv("DPF_CRD_DIR"),
 		ManagerArgs: []string{
 			// A killed wing leaves its lease behind, for which the next waits.
-			"--leader-elect-lease-duration=6s", "--leader-elect-renew-deadline=5s", "--leader-elect-retry-period=500ms",
+			"--leader-elect-lease-duration=12s", "--leader-elect-renew-deadline=9s", "--leader-elect-retry-period=500ms",
 			"--audit-interval=10s",
 		},
 	})
