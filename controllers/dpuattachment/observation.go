@@ -40,6 +40,8 @@ type observation struct {
 	tenant *infrav1.TenantVPC
 	// network says whether the TenantVPC can take the ports.
 	network vpc.Finding
+	// ungranted says that the VPC to adopt is not the TenantVPC's to use, as far as it was asked.
+	ungranted bool
 	// resolved says whether the server's cards were found and are those expected.
 	resolved vpc.Finding
 	// cards are those found, and those remembered.

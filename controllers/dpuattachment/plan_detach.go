@@ -62,7 +62,7 @@ func (o *observation) planDetach(c *card) (plan vpc.Plan, concerned bool) {
 // mayRepeat says whether plugging once more, to be able to prove the unplugging, is permitted: as permitted as any attachment.
 func (o *observation) mayRepeat() vpc.Answer {
 	switch {
-	case o.tenant == nil:
+	case o.tenant == nil, o.ungranted:
 		return vpc.No
 	case !o.claim.asked:
 		return vpc.Unknown

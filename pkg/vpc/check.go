@@ -23,12 +23,9 @@ type Objects struct {
 	Interfaces map[string]*svcv1alpha1.DPUServiceInterface
 }
 
-// CheckObjects says whether a TenantVPC can take those ports now: its objects exist, are its own, and say exactly what they
-// were made to say. An edited selector would take other tenants' DPUs, or none.
+// CheckObjects says whether a TenantVPC can take those ports now: its objects exist, are its own or adopted with a grant, and say
+// exactly what they were made to say. An edited selector would take other tenants' DPUs, or none.
 func CheckObjects(place Place, tenant *infrav1.TenantVPC, ports []WantedInterface, objects Objects) Finding {
-	if tenant.Spec.Adopt != nil {
-		return notReady("TenantVPC %s adopts a VPC that was not granted to it", tenant.Name)
-	}
 	owner := place.OwnerOf(tenant)
 	if finding := checkVPC(place, tenant, owner, objects.VPC); finding.Answer != Yes {
 		return finding
@@ -45,6 +42,9 @@ func CheckObjects(place Place, tenant *infrav1.TenantVPC, ports []WantedInterfac
 }
 
 func checkVPC(place Place, tenant *infrav1.TenantVPC, owner Owner, found *vpcv1alpha1.DPUVPC) Finding {
+	if tenant.Spec.Adopt != nil {
+		return checkAdopted(place, tenant, owner, found)
+	}
 	desired := DesiredVPC(place, tenant)
 	switch {
 	case found == nil:
@@ -59,12 +59,25 @@ func checkVPC(place Place, tenant *infrav1.TenantVPC, owner Owner, found *vpcv1a
 	return Finding{Answer: Yes}
 }
 
+func checkAdopted(place Place, tenant *infrav1.TenantVPC, owner Owner, found *vpcv1alpha1.DPUVPC) Finding {
+	if answer, message := DecideAdoption(owner, found, place.AdoptionKeyPrefixes); answer != AdoptionGranted {
+		return notReady("TenantVPC %s: %s", tenant.Name, message)
+	}
+	if !found.DeletionTimestamp.IsZero() {
+		return notReady("the adopted VPC of TenantVPC %s is being deleted", tenant.Name)
+	}
+	if err := CheckMark(place.Namespace, found.Name); err != nil {
+		return notReady("the adopted VPC of TenantVPC %s cannot be used: %v", tenant.Name, err)
+	}
+	return Finding{Answer: Yes}
+}
+
 func checkNetwork(place Place, tenant *infrav1.TenantVPC, owner Owner, subnet string, objects Objects) Finding {
 	found := objects.Networks[place.NetworkName(tenant, subnet)]
 	switch {
 	case found == nil:
 		return notReady("subnet %s of TenantVPC %s is not made yet", subnet, tenant.Name)
-	case owner.OwnershipOf(found.Annotations) != Mine:
+	case owner.OwnershipOf(found.Annotations) != networkOwnership(tenant):
 		return notReady("subnet %s of TenantVPC %s has a name that is taken on the fabric", subnet, tenant.Name)
 	case !found.DeletionTimestamp.IsZero():
 		return notReady("subnet %s of TenantVPC %s is being deleted", subnet, tenant.Name)
@@ -74,6 +87,14 @@ func checkNetwork(place Place, tenant *infrav1.TenantVPC, owner Owner, subnet st
 		return notReady("subnet %s of TenantVPC %s is not Ready on the fabric", subnet, tenant.Name)
 	}
 	return Finding{Answer: Yes}
+}
+
+// networkOwnership is whose the networks of a TenantVPC are: an adopted VPC's were made by its operator.
+func networkOwnership(tenant *infrav1.TenantVPC) Ownership {
+	if tenant.Spec.Adopt != nil {
+		return Nobodys
+	}
+	return Mine
 }
 
 func checkInterface(place Place, tenant *infrav1.TenantVPC, owner Owner, port WantedInterface, objects Objects) Finding {

@@ -20,6 +20,9 @@ type Holder struct {
 	Attachment   string `json:"attachment"`
 	// TokenHash is the hash of the claim's token.
 	TokenHash string `json:"tokenHash"`
+	// Joined are the labels besides ours that take the Node into an adopted VPC, as "key=value,…", from the patch that writes them
+	// to the one that removes them: the VPC itself may be gone by then, or not granted any more.
+	Joined string `json:"joined,omitempty"`
 	// Plugged is set by the patch that writes the port labels.
 	Plugged bool `json:"plugged,omitempty"`
 	// Unplugged is set by the patch that removes the port labels. It equals no stretch if the Node was not alive then.
@@ -53,9 +56,9 @@ func (h Holder) Holds() bool { return !h.Detached }
 // Detaching reports whether the way off has begun; it is gone to the end, whatever is asked meanwhile.
 func (h Holder) Detaching() bool { return !h.Detached && (h.Unplugged != nil || h.Repeat) }
 
-// Claim is the record of the same claim with nothing done yet.
+// Claim is the record of the same claim with nothing done yet, but for the labels it joined a VPC with.
 func (h Holder) Claim() Holder {
-	return Holder{Installation: h.Installation, Namespace: h.Namespace, Attachment: h.Attachment, TokenHash: h.TokenHash}
+	return Holder{Installation: h.Installation, Namespace: h.Namespace, Attachment: h.Attachment, TokenHash: h.TokenHash, Joined: h.Joined}
 }
 
 // SameClaim reports whether both stand for the same claim of the same attachment, whatever they remember of the Node.

@@ -26,6 +26,8 @@ type Place struct {
 	Namespace string
 	// IsolationClassName is the class of the VPCs made.
 	IsolationClassName string
+	// AdoptionKeyPrefixes are those that label keys in selectors of adopted VPCs must have.
+	AdoptionKeyPrefixes []string
 }
 
 // PlaceOf returns the place a fabric describes.
@@ -34,7 +36,10 @@ func PlaceOf(installation string, fabric *infrav1.DPUFabric) Place {
 	if backend == nil {
 		return Place{Installation: installation}
 	}
-	return Place{Installation: installation, Namespace: backend.Namespace, IsolationClassName: backend.IsolationClassName}
+	return Place{
+		Installation: installation, Namespace: backend.Namespace, IsolationClassName: backend.IsolationClassName,
+		AdoptionKeyPrefixes: backend.AdoptionKeyPrefixes,
+	}
 }
 
 // OwnerOf is the owner of what is made for a TenantVPC.
@@ -143,7 +148,7 @@ func excludeIPs(subnet infrav1.VPCSubnet) ([]vpcv1alpha1.ExcludeIP, error) {
 }
 
 // DesiredInterface is the DPUServiceInterface that plugs one physical function into a subnet, on the DPUs that carry both the
-// VPC's and the port's label. Nothing in it may be edited: replace it.
+// VPC's and the port's label. In an adopted VPC the DPUs carry the labels of its selector besides, which take them into it.
 func DesiredInterface(place Place, tenant *infrav1.TenantVPC, subnet string, pf int32) *svcv1alpha1.DPUServiceInterface {
 	network := place.NetworkName(tenant, subnet)
 	return &svcv1alpha1.DPUServiceInterface{

@@ -18,13 +18,27 @@ import (
 // Capacity is how many addresses of a subnet can be leased: all of them but the network's own, the broadcast address, the
 // gateway, which is the first usable one, and those excluded.
 func Capacity(subnet infrav1.VPCSubnet) (int32, error) {
-	network, err := netip.ParsePrefix(subnet.CIDR)
-	if err != nil || !network.Addr().Is4() {
-		return 0, fmt.Errorf("subnet %s: cidr %q is no IPv4 network", subnet.Name, subnet.CIDR)
-	}
 	excluded, err := excludeIPs(subnet)
 	if err != nil {
 		return 0, fmt.Errorf("subnet %s: %w", subnet.Name, err)
+	}
+	return capacity(subnet.Name, subnet.CIDR, excluded)
+}
+
+// NetworkCapacity is how many addresses of a DPUVirtualNetwork can be leased; ok is false if nothing is leased there.
+func NetworkCapacity(network *vpcv1alpha1.DPUVirtualNetwork) (addresses int32, ok bool) {
+	bridged := network.Spec.BridgedNetwork
+	if bridged == nil || bridged.IPAM == nil || bridged.IPAM.IPv4 == nil || !bridged.IPAM.IPv4.DHCP {
+		return 0, false
+	}
+	addresses, err := capacity(network.Name, bridged.IPAM.IPv4.Subnet, bridged.IPAM.IPv4.ExcludeIPs)
+	return addresses, err == nil
+}
+
+func capacity(name, cidr string, excluded []vpcv1alpha1.ExcludeIP) (int32, error) {
+	network, err := netip.ParsePrefix(cidr)
+	if err != nil || !network.Addr().Is4() {
+		return 0, fmt.Errorf("subnet %s: cidr %q is no IPv4 network", name, cidr)
 	}
 	first, last := bounds(network)
 	// The gateway takes the first usable address; what is left is first+2 .. last-1.
@@ -34,7 +48,7 @@ func Capacity(subnet infrav1.VPCSubnet) (int32, error) {
 	free := span{first + 2, last - 1}
 	spans, err := spansOf(excluded)
 	if err != nil {
-		return 0, fmt.Errorf("subnet %s: %w", subnet.Name, err)
+		return 0, fmt.Errorf("subnet %s: %w", name, err)
 	}
 	return int32(min(free.size()-overlap(free, spans), math.MaxInt32)), nil
 }
@@ -53,6 +67,9 @@ func spansOf(excluded []vpcv1alpha1.ExcludeIP) ([]span, error) {
 		to, err := netip.ParseAddr(last)
 		if err != nil {
 			return nil, fmt.Errorf("excludeIPs: %w", err)
+		}
+		if !from.Is4() || !to.Is4() {
+			return nil, fmt.Errorf("excludeIPs: %s-%s are no IPv4 addresses", first, last)
 		}
 		spans = append(spans, span{number(from), number(to)})
 	}
