@@ -209,6 +209,16 @@ const (
 	ResolvedReason = "Resolved"
 	// PostureOffReason says that the fabric asks for no posture.
 	PostureOffReason = "PostureOff"
+	// PostureCheckingReason says that the DPUs' BMCs are being asked.
+	PostureCheckingReason = "PostureChecking"
+	// PostureVerifiedReason says that all checks asked for passed.
+	PostureVerifiedReason = "PostureVerified"
+	// PostureWarningReason says that checks did not pass whose failure the fabric only wants to be told.
+	PostureWarningReason = "PostureWarning"
+	// PostureFailedReason says that an enforced check failed.
+	PostureFailedReason = "PostureFailed"
+	// PostureUnknownReason says that an enforced check could not be made.
+	PostureUnknownReason = "PostureUnknown"
 	// AttachingVPCReason waits for the DPU's Node to be marked with the VPC.
 	AttachingVPCReason = "AttachingVPC"
 	// AttachingPortReason waits for the ports to be plugged.

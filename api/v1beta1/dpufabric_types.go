@@ -214,7 +214,8 @@ type Posture struct {
 	// +kubebuilder:validation:MaxItems=16
 	Overrides []PostureOverride `json:"overrides,omitempty"`
 
-	// caBundle are the PEM certificates BMCs are verified with.
+	// caBundle are the PEM certificates BMCs are verified with. A BMC's certificate must name its address. Empty means the
+	// system's, or none where certificates are pinned.
 	// +optional
 	CABundle []byte `json:"caBundle,omitempty"`
 

@@ -176,6 +176,10 @@ type PostureResult struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
+
+	// observedAt is when the DPUs' BMCs were asked.
+	// +optional
+	ObservedAt *metav1.Time `json:"observedAt,omitempty"`
 }
 
 // DPUServerStatus is what the fabric remembers of one server.
@@ -199,7 +203,7 @@ type DPUServerStatus struct {
 	// +optional
 	Rebound *Rebound `json:"rebound,omitempty"`
 
-	// posture are the results of the posture checks.
+	// posture are the results of the posture checks since the server was last detached, each the worst of all its DPUs.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
