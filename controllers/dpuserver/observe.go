@@ -29,6 +29,13 @@ type observation struct {
 	now     time.Time
 	fabric  *infrav1.DPUFabric
 	servers []server
+	// inventory says whether DPF could be read. Unknown means that of servers and cards nothing is known.
+	inventory vpc.Finding
+	// cards are all DPF knows, also those of no server; ignored are the labels that stand for no server.
+	cards   []card
+	ignored []string
+	// attachments are those of all fabrics.
+	attachments []infrav1.DPUAttachment
 }
 
 // server is what is known of one server.
@@ -71,7 +78,9 @@ func (r *Reconciler) observe(ctx context.Context, name string) (*observation, er
 	if err == nil {
 		err = r.observeDPF(ctx, fabric, o)
 	}
+	o.inventory = vpc.Finding{Answer: vpc.Yes}
 	if err != nil {
+		o.inventory, o.cards = unreachable(err), nil
 		// What is known of the servers is known no more; that they exist is.
 		for i := range o.servers {
 			o.servers[i].resolved, o.servers[i].cards = unreachable(err), nil
@@ -124,6 +133,7 @@ func (r *Reconciler) observeDPF(ctx context.Context, fabric *scope.Fabric, o *ob
 	for _, value := range inventory.Values(fabric.Object.Spec.ServerLabelKey) {
 		source, systemID, ok := parseLabel(fabric.Object, value)
 		if !ok {
+			o.ignored = append(o.ignored, value)
 			continue
 		}
 		known := func(s server) bool { return s.source == source && s.systemID == systemID }
@@ -143,6 +153,13 @@ func (r *Reconciler) observeDPF(ctx context.Context, fabric *scope.Fabric, o *ob
 			}
 			s.cards = append(s.cards, card{member: member, evidence: clusters[key].Evidence(member, place)})
 		}
+	}
+	for _, member := range inventory.Cards() {
+		key, joined := member.ClusterKey()
+		if joined && clusters[key] == nil {
+			clusters[key] = dpfzt.ReadClusterState(ctx, fabric.DPUCluster, key)
+		}
+		o.cards = append(o.cards, card{member: member, evidence: clusters[key].Evidence(member, place)})
 	}
 	return nil
 }
@@ -182,6 +199,7 @@ func (r *Reconciler) observeAttachments(ctx context.Context, o *observation) err
 	slices.SortFunc(list.Items, func(a, b infrav1.DPUAttachment) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
+	o.attachments = list.Items
 	for i := range list.Items {
 		attachment := &list.Items[i]
 		n := slices.IndexFunc(o.servers, func(s server) bool {

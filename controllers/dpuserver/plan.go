@@ -29,7 +29,7 @@ type judgement struct {
 // holds reports whether an attachment holds its server, or may be about to: it is authorised or has written something, and is
 // not proven detached. One that is neither says nothing: anybody could have asked for it.
 func holds(attachment *infrav1.DPUAttachment) bool {
-	if attachment.Status.State == infrav1.AttachmentStateDetached && attachment.Status.TokenHash == maas.TokenHash(attachment.Spec.Server.Token) {
+	if provenDetached(attachment) {
 		return false
 	}
 	if attachment.Annotations[infrav1.DPUAttachmentMemoryAnnotation] != "" {
@@ -38,6 +38,11 @@ func holds(attachment *infrav1.DPUAttachment) bool {
 	return slices.ContainsFunc(attachment.Status.Conditions, func(c metav1.Condition) bool {
 		return c.Type == infrav1.AuthorizedCondition && c.Status == metav1.ConditionTrue
 	})
+}
+
+// provenDetached reports whether the attachment was proven detached under its claim.
+func provenDetached(attachment *infrav1.DPUAttachment) bool {
+	return attachment.Status.State == infrav1.AttachmentStateDetached && attachment.Status.TokenHash == maas.TokenHash(attachment.Spec.Server.Token)
 }
 
 // judge says what is to be said of a server. It is a pure function of what was observed.

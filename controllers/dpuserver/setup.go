@@ -9,6 +9,7 @@ package dpuserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -66,6 +67,7 @@ type Reconciler struct {
 	labelPlaces *dpfzt.LabelPlaces
 	mu          sync.Mutex
 	powers      map[powerKey]powerReading
+	doubts      map[string]map[string]doubt
 }
 
 // SetupWithManager registers the controller.
@@ -98,6 +100,9 @@ func (r *Reconciler) setDefaults() {
 	}
 	if r.powers == nil {
 		r.powers = map[powerKey]powerReading{}
+	}
+	if r.doubts == nil {
+		r.doubts = map[string]map[string]doubt{}
 	}
 }
 
@@ -156,8 +161,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil || seen == nil {
 		return ctrl.Result{}, err
 	}
-	if err := r.act(ctx, seen); err != nil {
+	again, fabricErr := r.reportFabric(ctx, seen)
+	if err := errors.Join(r.act(ctx, seen), fabricErr); err != nil {
 		return ctrl.Result{}, err
+	}
+	if again {
+		return ctrl.Result{RequeueAfter: r.PollInterval}, nil
 	}
 	return ctrl.Result{RequeueAfter: passesPerPoll * r.PollInterval}, nil
 }
