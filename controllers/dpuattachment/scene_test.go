@@ -52,6 +52,7 @@ func (o *observation) freeCard(device string, ports []infrav1.MachinePort) card 
 		Device: &provisioningv1alpha1.DPUDevice{ObjectMeta: metav1.ObjectMeta{Name: device}, Status: provisioningv1alpha1.DPUDeviceStatus{PF0MAC: "AA:BB:CC:00:00:01"}},
 		DPU: &provisioningv1alpha1.DPU{
 			ObjectMeta: metav1.ObjectMeta{Name: "dpu-" + device}, Status: provisioningv1alpha1.DPUStatus{Phase: provisioningv1alpha1.DPUPhaseReady},
+			Spec: provisioningv1alpha1.DPUSpec{DPUNodeName: "n1", NodeEffect: provisioningv1alpha1.NodeEffect{Hold: ptr.To(true)}},
 		},
 	}
 	c := card{device: device, member: member, ports: ports}

@@ -32,8 +32,10 @@ func goodCard() card {
 		},
 		DPU: &provisioningv1alpha1.DPU{
 			ObjectMeta: metav1.ObjectMeta{Name: "u1"},
-			Spec:       provisioningv1alpha1.DPUSpec{Cluster: provisioningv1alpha1.DPUClusterMembership{Name: "c"}},
-			Status:     provisioningv1alpha1.DPUStatus{Phase: provisioningv1alpha1.DPUPhaseReady},
+			Spec: provisioningv1alpha1.DPUSpec{
+				NodeEffect: provisioningv1alpha1.NodeEffect{Hold: ptr.To(true)}, Cluster: provisioningv1alpha1.DPUClusterMembership{Name: "c"},
+			},
+			Status: provisioningv1alpha1.DPUStatus{Phase: provisioningv1alpha1.DPUPhaseReady},
 		},
 	}
 	return card{member: member, evidence: vpc.Evidence{

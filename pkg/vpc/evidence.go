@@ -61,6 +61,9 @@ type Evidence struct {
 	Lease *coordinationv1.Lease
 	// Interfaces are all ServiceInterfaces of the Node, of any namespace. They were read before Node and Lease.
 	Interfaces []svcv1alpha1.ServiceInterface
+	// Around is what else of DPF decides about the DPU's ports. It is read where ports are plugged or proven plugged, not where
+	// they are unplugged.
+	Around Surroundings
 }
 
 // name of the DPU for messages.

@@ -63,8 +63,11 @@ func idle() Evidence {
 		Device: &provisioningv1alpha1.DPUDevice{ObjectMeta: metav1.ObjectMeta{Name: "mt1"}},
 		DPU: &provisioningv1alpha1.DPU{
 			ObjectMeta: metav1.ObjectMeta{Name: "dpu-1"},
-			Spec:       provisioningv1alpha1.DPUSpec{Cluster: provisioningv1alpha1.DPUClusterMembership{Name: "c", Namespace: dpf}},
-			Status:     provisioningv1alpha1.DPUStatus{Phase: provisioningv1alpha1.DPUPhaseReady},
+			Spec: provisioningv1alpha1.DPUSpec{
+				DPUNodeName: "server-1", NodeEffect: provisioningv1alpha1.NodeEffect{Hold: ptr.To(true)},
+				Cluster: provisioningv1alpha1.DPUClusterMembership{Name: "c", Namespace: dpf},
+			},
+			Status: provisioningv1alpha1.DPUStatus{Phase: provisioningv1alpha1.DPUPhaseReady},
 		},
 		Carriers: []Carrier{{Kind: "DPU", Labels: map[string]string{}, Annotations: map[string]string{}}},
 		Node:     node,
@@ -138,5 +141,6 @@ func attached(t *testing.T) Evidence {
 		InterfaceType: svcv1alpha1.InterfaceTypePhysical, Node: ptr.To("dpu-1"), Physical: &svcv1alpha1.Physical{InterfaceName: "p0"},
 	}}
 	e.Interfaces = []svcv1alpha1.ServiceInterface{uplink, serviceInterface()}
+	maps.Copy(e.Node.Labels, portKeys)
 	return e
 }

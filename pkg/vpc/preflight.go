@@ -53,6 +53,11 @@ func CheckHealth(e Evidence, now time.Time) Finding {
 	if e.Node.Status.NodeInfo.BootID == "" {
 		return Finding{Unknown, reasonDPUNotReady, "Node " + e.Node.Name + " does not say its boot ID"}
 	}
+	return checkNodeHealth(e)
+}
+
+// checkNodeHealth says whether the Node's VPC agent has come up and nothing that carries ports reports a problem.
+func checkNodeHealth(e Evidence) Finding {
 	for _, key := range agentAnnotations {
 		if e.Node.Annotations[key] == "" {
 			return Finding{No, reasonDPUNotReady, "the VPC agent of Node " + e.Node.Name + " is not up: annotation " + key + " is missing"}
@@ -79,8 +84,8 @@ func checkInstalled(e Evidence) Finding {
 	if e.DPU.Status.Phase != provisioningv1alpha1.DPUPhaseReady {
 		return notReady("%s is in phase %q", e.name(), e.DPU.Status.Phase)
 	}
-	if ptr.Deref(e.DPU.Spec.NodeEffect.ApplyOnLabelChange, false) {
-		return notReady("%s has nodeEffect.applyOnLabelChange true: every attachment would wait for its node effect; set it to false in its DPUSet", e.name())
+	if finding := checkHeldOff(e); finding.Answer != Yes {
+		return finding
 	}
 	if ptr.Deref(e.DPU.Status.PostProvisioningNodeEffect, false) {
 		return notReady("%s has a node effect under way", e.name())

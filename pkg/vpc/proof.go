@@ -34,6 +34,8 @@ type Want struct {
 	Ports     []WantedPort
 	// Claim is who asks; only its identity counts.
 	Claim Holder
+	// Before is the Node's stretch before anything was written for the claim; it equals none if that is not known.
+	Before Continuity
 }
 
 // portLabels are the labels that plug the ports.
@@ -50,6 +52,8 @@ var blinkingPhases = []provisioningv1alpha1.DPUPhase{
 	provisioningv1alpha1.DPUPhaseReady, provisioningv1alpha1.DPUPhaseDPUClusterConfig,
 	provisioningv1alpha1.DPUPhaseNodeEffectRemoval, provisioningv1alpha1.DPUPhaseServiceReadiness,
 	provisioningv1alpha1.DPUPhaseCheckHostReboot,
+	// Here a DPU waits for somebody to release the hold; until then it runs as it did.
+	provisioningv1alpha1.DPUPhaseNodeEffect,
 }
 
 // ProveAttached says whether all ports wanted of a DPU, and no others, are on their networks: exactly one ServiceInterface for
@@ -59,34 +63,75 @@ func ProveAttached(want Want, e Evidence, now time.Time) Finding {
 	if finding := checkStands(want, e); finding.Answer != Yes {
 		return finding
 	}
-	if alive := e.Alive(now); alive.Answer != Yes {
-		if e.Node == nil && e.ClusterError == nil {
-			return Finding{No, reasonEvidenceMissing, alive.Message}
+	for _, prove := range []func(Want, Evidence, time.Time) Finding{proveAlive, proveMark, proveOnlyOurs, provePorts} {
+		if finding := prove(want, e, now); finding.Answer != Yes {
+			return finding
 		}
+	}
+	return Finding{Answer: Yes}
+}
+
+// proveAlive says Unknown of a Node that is silent, and No of one that is gone.
+func proveAlive(_ Want, e Evidence, now time.Time) Finding {
+	alive := e.Alive(now)
+	switch {
+	case alive.Answer == Yes:
+		return alive
+	case e.ClusterError == nil && e.Node == nil:
+		return Finding{No, reasonEvidenceMissing, alive.Message}
+	default:
 		return Finding{Unknown, alive.Reason, alive.Message}
 	}
-	if mark := e.Mark(); mark != Mark(want.Namespace, want.VPCName) {
-		if mark == "" {
-			return missing("Node %s is not marked with the VPC", e.Node.Name)
-		}
+}
+
+func proveMark(want Want, e Evidence, _ time.Time) Finding {
+	switch mark := e.Mark(); mark {
+	case Mark(want.Namespace, want.VPCName):
+		return Finding{Answer: Yes}
+	case "":
+		return missing("Node %s is not marked with the VPC", e.Node.Name)
+	default:
 		return Finding{No, reasonForeignVPC, "Node " + e.Node.Name + " is marked with another VPC"}
 	}
-	byPort := map[int32]*svcv1alpha1.ServiceInterface{}
+}
+
+// proveOnlyOurs says whether every port that is on a network is one that was asked for, on the network that was asked for.
+func proveOnlyOurs(want Want, e Evidence, _ time.Time) Finding {
 	for _, found := range e.tenantInterfaces() {
 		if found.Spec.InterfaceType != svcv1alpha1.InterfaceTypePF || found.Spec.PF == nil {
-			return Finding{No, reasonForeignVPC, fmt.Sprintf("ServiceInterface %s/%s puts something else than a physical function of %s on a network", found.Namespace, found.Name, e.name())}
+			return Finding{No, reasonForeignVPC, "something else than a physical function of " + e.name() + " is on a network nobody asked for"}
 		}
 		pf := found.Spec.PF.ID
-		if !slices.ContainsFunc(want.Ports, func(p WantedPort) bool { return p.PF == pf }) {
+		i := slices.IndexFunc(want.Ports, func(p WantedPort) bool { return p.PF == pf })
+		if i < 0 {
 			return Finding{No, reasonForeignVPC, fmt.Sprintf("PF %d of %s is on a network nobody asked for", pf, e.name())}
 		}
-		if byPort[pf] != nil {
-			return missing("PF %d of %s has more than one ServiceInterface", pf, e.name())
+		if !madeFor(want, want.Ports[i], found) {
+			return Finding{No, reasonForeignVPC, fmt.Sprintf("PF %d of %s is on another network than the one asked for", pf, e.name())}
 		}
-		byPort[pf] = found
+	}
+	return Finding{Answer: Yes}
+}
+
+// madeFor reports whether a ServiceInterface comes from the DPUServiceInterface of the port, and leads to the port's network.
+func madeFor(want Want, port WantedPort, found *svcv1alpha1.ServiceInterface) bool {
+	return found.Labels[svcv1alpha1.SetNameLabel] == port.Interface && found.Labels[svcv1alpha1.SetNamespaceLabel] == want.Namespace &&
+		found.Namespace == want.Namespace && virtualNetwork(&found.Spec) == port.Network
+}
+
+func provePorts(want Want, e Evidence, _ time.Time) Finding {
+	byPort := map[int32]*svcv1alpha1.ServiceInterface{}
+	for _, found := range e.tenantInterfaces() {
+		if found.Spec.PF == nil {
+			continue
+		}
+		if byPort[found.Spec.PF.ID] != nil {
+			return missing("PF %d of %s has more than one ServiceInterface", found.Spec.PF.ID, e.name())
+		}
+		byPort[found.Spec.PF.ID] = found
 	}
 	for _, port := range want.Ports {
-		if finding := provePort(want, port, byPort[port.PF], e); finding.Answer != Yes {
+		if finding := provePort(port, byPort[port.PF], e); finding.Answer != Yes {
 			return finding
 		}
 	}
@@ -108,14 +153,10 @@ func checkStands(want Want, e Evidence) Finding {
 	return Finding{Answer: Yes}
 }
 
-func provePort(want Want, port WantedPort, found *svcv1alpha1.ServiceInterface, e Evidence) Finding {
+func provePort(port WantedPort, found *svcv1alpha1.ServiceInterface, e Evidence) Finding {
 	name := fmt.Sprintf("PF %d of %s", port.PF, e.name())
 	if found == nil {
 		return missing("%s has no ServiceInterface", name)
-	}
-	if found.Labels[svcv1alpha1.SetNameLabel] != port.Interface || found.Labels[svcv1alpha1.SetNamespaceLabel] != want.Namespace ||
-		found.Namespace != want.Namespace || virtualNetwork(&found.Spec) != port.Network {
-		return Finding{No, reasonForeignVPC, name + " is on another network than the one asked for"}
 	}
 	if found.Spec.Node == nil || *found.Spec.Node != e.DPU.Name {
 		return missing("the ServiceInterface of %s is for another Node", name)

@@ -28,6 +28,8 @@ const (
 	StepUnplug Step = "Unplug"
 	// StepLeave removes the VPC label and leaves the record that the ports were proven unplugged.
 	StepLeave Step = "Leave"
+	// StepRepair puts back labels or the record that somebody took away from a running tenant.
+	StepRepair Step = "Repair"
 )
 
 // Change is a change of the labels a DPU's carrier asks for its Node, with the holder record to be written in the same stroke.
@@ -69,8 +71,14 @@ func PlanAttach(want Want, e Evidence, now time.Time) Plan {
 		if finding := Preflight(e, want.Claim, now); finding.Answer != Yes {
 			return wait(finding)
 		}
+		if finding := CheckAround(want, e); finding.Answer != Yes {
+			return wait(finding)
+		}
+		if finding := checkJoinable(want, e); finding.Answer != Yes {
+			return wait(finding)
+		}
 		return Plan{
-			Step: StepJoin, Change: Change{Set: maps.Clone(want.VPCLabels), Holder: want.Claim.Claim()},
+			Step: StepJoin, Change: Change{Set: maps.Clone(want.VPCLabels), Holder: want.Claim.joining(want.VPCLabels)},
 			Finding: Finding{No, infrav1.AttachingVPCReason, "taking " + e.name() + " into the VPC"},
 		}
 	}
@@ -101,6 +109,12 @@ func planPlug(want Want, holder Holder, e Evidence, now time.Time) Plan {
 	case plugged == len(wanted):
 		proof := ProveAttached(want, e, now)
 		if proof.Answer == Yes {
+			proof = findSettling(want, e, now)
+		}
+		if proof.Answer == Yes {
+			proof = CheckAround(want, e)
+		}
+		if proof.Answer == Yes {
 			return Plan{Step: StepDone, Finding: proof}
 		}
 		return wait(proof)
@@ -125,6 +139,9 @@ func planAfterJoin(want Want, holder Holder, e Evidence, now time.Time) Plan {
 		return waitFor(reasonForeignVPC, "Node "+e.Node.Name+" is marked with another VPC")
 	case len(e.tenantInterfaces()) > 0:
 		return waitFor(reasonForeignVPC, "a port of "+e.name()+" is on a virtual network already")
+	}
+	if around := CheckAround(want, e); around.Answer != Yes {
+		return wait(around)
 	}
 	next := holder.Claim()
 	next.Plugged, next.Repeat = true, holder.Repeat
@@ -191,7 +208,10 @@ func PlanRejoin(want Want, before Continuity, e Evidence, now time.Time, options
 	if finding := Preflight(e, want.Claim, now); finding.Answer != Yes {
 		return unproven(finding.Message)
 	}
-	next := want.Claim.Claim()
+	if finding := checkJoinable(want, e); finding.Answer != Yes {
+		return unproven(finding.Message)
+	}
+	next := want.Claim.joining(want.VPCLabels)
 	next.Repeat = true
 	return Plan{
 		Step: StepJoin, Change: Change{Set: maps.Clone(want.VPCLabels), Holder: next},
@@ -229,15 +249,21 @@ func planLeave(want Want, holder Holder, e Evidence, now time.Time, options Deta
 
 func leave(want Want, holder Holder, e Evidence) Plan {
 	next := holder.Claim()
-	next.Detached = true
+	next.Detached, next.Joined = true, ""
 	carrier, remove := e.Carrier(), map[string]string{}
 	for key := range want.VPCLabels {
-		if value, there := carrier.Labels[key]; there {
+		if value, there := carrier.Labels[key]; there && IsOurKey(key) {
 			remove[key] = value
 		}
 	}
 	if value, there := carrier.Labels[VPCKey]; there {
 		remove[VPCKey] = value
+	}
+	// A site's label that has another value than the one written is somebody else's by now.
+	for key, value := range holder.JoinedLabels() {
+		if carrier.Labels[key] == value {
+			remove[key] = value
+		}
 	}
 	return Plan{
 		Step: StepLeave, Change: Change{Remove: remove, Holder: next},
