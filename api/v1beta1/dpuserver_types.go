@@ -132,6 +132,11 @@ type DPUServerHolder struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	TokenHash string `json:"tokenHash,omitempty"`
+
+	// installation is the management cluster the attachment is in, if it is another than this one.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Installation string `json:"installation,omitempty"`
 }
 
 // Rebound is a Rebind that was carried out.

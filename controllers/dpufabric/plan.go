@@ -46,7 +46,7 @@ func planDeletion(seen needs) deletion {
 		}
 	}
 	for i := range seen.servers {
-		if s := &seen.servers[i]; s.Status.Holder != nil {
+		if s := &seen.servers[i]; s.Status.Holder != nil && s.Status.Holder.Installation == "" {
 			d.neededBy = append(d.neededBy, fmt.Sprintf("DPUServer %s, held for %s/%s", s.Name, s.Status.Holder.Namespace, s.Status.Holder.Name))
 		}
 	}

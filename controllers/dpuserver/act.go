@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/cluster-api/util/conditions"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -89,5 +90,22 @@ func (r *Reconciler) report(ctx context.Context, o *observation, s *server) erro
 	if err := r.Client.Status().Patch(ctx, next, client.MergeFrom(s.object)); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("report on DPUServer %s: %w", s.name(), err)
 	}
+	r.tell(s.object, next)
 	return nil
+}
+
+// tell records events of what became different by a status that is stored: that the cards are others than those pinned, and that
+// an operator had them pinned anew.
+func (r *Reconciler) tell(before, after *infrav1.DPUServer) {
+	was, is := conditions.GetReason(before, infrav1.ReadyCondition), conditions.Get(after, infrav1.ReadyCondition)
+	if is == nil || was == is.Reason {
+		return
+	}
+	switch {
+	case is.Reason == infrav1.BindingChangedReason:
+		r.Recorder.Eventf(after, nil, corev1.EventTypeWarning, is.Reason, "Bind", "%s", is.Message)
+	case is.Reason == infrav1.OverriddenReason && after.Status.Rebound != nil:
+		r.Recorder.Eventf(after, nil, corev1.EventTypeNormal, is.Reason, "Bind", "%s has the binding follow what is found: %s",
+			after.Status.Rebound.By, after.Status.Rebound.Reason)
+	}
 }

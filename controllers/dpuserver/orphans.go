@@ -110,7 +110,9 @@ func (o *observation) judgeCard(c *card, installation string) (orphan infrav1.Or
 
 // disowned says why no attachment stands behind a record; empty if one does.
 func (o *observation) disowned(holder vpc.Holder) string {
-	i := slices.IndexFunc(o.attachments, func(a infrav1.DPUAttachment) bool { return a.Namespace == holder.Namespace && a.Name == holder.Attachment })
+	i := slices.IndexFunc(o.attachments, func(a infrav1.DPUAttachment) bool {
+		return a.Namespace == holder.Namespace && a.Name == holder.Attachment
+	})
 	switch {
 	case i < 0:
 		return infrav1.OrphanPortNoAttachment

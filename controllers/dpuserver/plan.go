@@ -4,12 +4,14 @@
 package dpuserver
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/cluster-api/util/conditions"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/provisioningv1alpha1"
@@ -19,8 +21,10 @@ import (
 
 // judgement is what is said of one server.
 type judgement struct {
-	binding       []infrav1.BoundDPU
-	holder        *infrav1.DPUServerHolder
+	binding []infrav1.BoundDPU
+	holder  *infrav1.DPUServerHolder
+	// rebound is the last Rebind that the binding followed.
+	rebound       *infrav1.Rebound
 	healthy, free vpc.Finding
 	// ready decides eligibility: Yes is eligible, No ineligible, Unknown unknown.
 	ready vpc.Finding
@@ -50,27 +54,35 @@ func judge(s *server, installation string, now time.Time) judgement {
 	j := judgement{holder: s.holder}
 	var pinned []infrav1.BoundDPU
 	if s.object != nil {
-		pinned = s.object.Status.DPUs
+		pinned, j.rebound = s.object.Status.DPUs, s.object.Status.Rebound
 	}
 	if s.resolved.Answer != vpc.Yes {
 		j.binding, j.healthy, j.free, j.ready = pinned, s.resolved, s.resolved, s.resolved
+		if s.resolved.Answer == vpc.Unknown && j.holder == nil && s.object != nil {
+			j.holder = s.object.Status.Holder // Who held it last is not taken back by what cannot be read.
+		}
 		return j
 	}
 	rebind := s.object != nil && s.object.Spec.Override != nil
-	bound, changed := bind(pinned, s.cards, rebind)
-	j.binding = bound
+	bound, changes := bind(pinned, s.cards)
+	if j.binding = bound; rebind {
+		j.binding, j.rebound = found(s.cards), rebound(s.object, now)
+	}
 	j.healthy, j.free = checkHealthy(s, now), checkFree(s)
-	if record := holderRecord(s); record != nil {
+	if record, others := holderRecord(s, installation); record != nil {
 		j.holder = &infrav1.DPUServerHolder{Namespace: record.Namespace, Name: record.Attachment, TokenHash: record.TokenHash}
-		j.free = heldBy(s, record, installation)
+		if record.Installation != installation {
+			j.holder.Installation = bounded(record.Installation, 253)
+		}
+		j.free = heldBy(s, record, others, installation)
 	} else if j.free.Answer == vpc.Yes && s.holder != nil {
 		j.free = vpc.Finding{Answer: vpc.No, Reason: infrav1.InUseReason, Message: fmt.Sprintf("DPUAttachment %s/%s holds the server", s.holder.Namespace, s.holder.Name)}
 	}
 	switch {
-	case changed:
-		j.ready = vpc.Finding{Answer: vpc.No, Reason: infrav1.BindingChangedReason, Message: "the server's DPUs are not those it was first seen with: find out why, then set spec.override to Rebind"}
 	case rebind:
-		j.ready = vpc.Finding{Answer: vpc.No, Reason: infrav1.OverriddenReason, Message: "the binding follows what is found as long as spec.override says Rebind; the server is not handed out meanwhile"}
+		j.ready = vpc.Finding{Answer: vpc.No, Reason: infrav1.OverriddenReason, Message: "the binding follows what is found as long as spec.override says Rebind, and the server is not handed out meanwhile: remove the override once the DPUs are the right ones"}
+	case len(changes) > 0:
+		j.ready = vpc.Finding{Answer: vpc.No, Reason: infrav1.BindingChangedReason, Message: "the server's DPUs are not those it was first seen with (" + several(changes) + "): find out why, then set spec.override to Rebind"}
 	default:
 		j.ready = worst(j.healthy, j.free)
 	}
@@ -111,55 +123,121 @@ func checkFree(s *server) vpc.Finding {
 	return worst(findings...)
 }
 
-// holderRecord is the first record that holds a DPU of the server.
-func holderRecord(s *server) *vpc.Holder {
+// holderRecord is the first record that holds a DPU of the server; one of another installation comes first, because only a
+// look into that one tells more.
+func holderRecord(s *server, installation string) (record *vpc.Holder, others []vpc.Holder) {
+	var all []vpc.Holder
 	for i := range s.cards {
 		for _, carrier := range s.cards[i].evidence.Carriers {
-			record, found, err := vpc.HolderOf(carrier.Annotations)
-			if err == nil && found && record.Holds() && record.Namespace != "" && record.Attachment != "" && record.TokenHash != "" {
-				return &record
+			holder, found, err := vpc.HolderOf(carrier.Annotations)
+			if err != nil || !found || !holder.Holds() || holder.Namespace == "" || holder.Attachment == "" || holder.TokenHash == "" {
+				continue
+			}
+			if !slices.ContainsFunc(all, holder.SameClaim) {
+				all = append(all, holder)
 			}
 		}
 	}
-	return nil
+	if len(all) == 0 {
+		return nil, nil
+	}
+	slices.SortStableFunc(all, func(a, b vpc.Holder) int {
+		return cmp.Compare(rank(a.Installation == installation), rank(b.Installation == installation))
+	})
+	return &all[0], all[1:]
 }
 
-func heldBy(s *server, record *vpc.Holder, installation string) vpc.Finding {
+func rank(last bool) int {
+	if last {
+		return 1
+	}
+	return 0
+}
+
+func heldBy(s *server, record *vpc.Holder, others []vpc.Holder, installation string) vpc.Finding {
 	name := record.Namespace + "/" + record.Attachment
 	message := "DPUAttachment " + name + " holds the server"
 	switch {
 	case record.Installation != installation:
-		message = "DPUAttachment " + name + " of another installation holds the server"
+		message = "DPUAttachment " + name + " of installation " + record.Installation + " holds the server"
 	case !slices.Contains(s.attachments, name):
 		message = "DPUAttachment " + name + " is gone without being proven detached: check the DPU's ports, then remove its labels and its annotation " + vpc.HolderAnnotation
+	}
+	for _, other := range others {
+		message += fmt.Sprintf("; so does %s/%s of installation %s: only one of them can be right", other.Namespace, other.Attachment, other.Installation)
 	}
 	return vpc.Finding{Answer: vpc.No, Reason: infrav1.InUseReason, Message: message}
 }
 
-// bind compares the cards found with those pinned, and pins them at the first sight. References that DPF makes anew when it
-// reinstalls a DPU follow; the card itself, its serial number, its server and its PF0 do not.
-func bind(pinned []infrav1.BoundDPU, cards []card, rebind bool) (bound []infrav1.BoundDPU, changed bool) {
-	found := make([]infrav1.BoundDPU, 0, len(cards))
+// found are the bindings of the cards as they are.
+func found(cards []card) []infrav1.BoundDPU {
+	bound := make([]infrav1.BoundDPU, 0, len(cards))
 	for i := range cards {
-		found = append(found, describe(&cards[i]))
+		bound = append(bound, describe(&cards[i]))
 	}
-	if len(pinned) == 0 || rebind {
-		return found, false
+	return bound
+}
+
+// bind compares the cards found with those pinned, and pins them at the first sight. References that DPF makes anew when it
+// reinstalls a DPU follow; the card itself, its serial number, its server and its PF0 do not: changes says what differs.
+func bind(pinned []infrav1.BoundDPU, cards []card) (bound []infrav1.BoundDPU, changes []string) {
+	seen := found(cards)
+	if len(pinned) == 0 {
+		return seen, nil
 	}
-	changed = len(pinned) != len(found)
 	bound = slices.Clone(pinned)
 	for i := range bound {
-		n := slices.IndexFunc(found, func(b infrav1.BoundDPU) bool { return b.DPUDevice == bound[i].DPUDevice })
-		if n < 0 || found[n].SerialNumber != bound[i].SerialNumber || found[n].DPUNode != bound[i].DPUNode || otherMAC(bound[i].Ports, found[n].Ports) {
-			changed = true
+		n := slices.IndexFunc(seen, func(b infrav1.BoundDPU) bool { return b.DPUDevice == bound[i].DPUDevice })
+		if n < 0 {
+			changes = append(changes, "DPUDevice "+bound[i].DPUDevice+" is gone")
 			continue
 		}
-		bound[i].DPU, bound[i].DPUCluster, bound[i].VPCMark = found[n].DPU, found[n].DPUCluster, found[n].VPCMark
-		if len(found[n].Ports) > 0 && !slices.ContainsFunc(bound[i].Ports, func(p infrav1.DPUServerPort) bool { return p.MAC != "" }) {
-			bound[i].Ports = found[n].Ports
+		if change := differs(bound[i], seen[n]); change != "" {
+			changes = append(changes, change)
+			continue
+		}
+		bound[i].DPU, bound[i].DPUCluster, bound[i].VPCMark = seen[n].DPU, seen[n].DPUCluster, seen[n].VPCMark
+		if len(seen[n].Ports) > 0 && !slices.ContainsFunc(bound[i].Ports, func(p infrav1.DPUServerPort) bool { return p.MAC != "" }) {
+			bound[i].Ports = seen[n].Ports
 		}
 	}
-	return bound, changed
+	for i := range seen {
+		if !slices.ContainsFunc(pinned, func(b infrav1.BoundDPU) bool { return b.DPUDevice == seen[i].DPUDevice }) {
+			changes = append(changes, "DPUDevice "+seen[i].DPUDevice+" is new")
+		}
+	}
+	return bound, changes
+}
+
+// differs says what of a card is not as it was pinned; empty if nothing.
+func differs(pinned, seen infrav1.BoundDPU) string {
+	switch {
+	case seen.SerialNumber != pinned.SerialNumber:
+		return fmt.Sprintf("DPUDevice %s has serial number %s instead of %s", seen.DPUDevice, seen.SerialNumber, pinned.SerialNumber)
+	case seen.DPUNode != pinned.DPUNode:
+		return fmt.Sprintf("DPUDevice %s is listed by DPUNode %s instead of %s", seen.DPUDevice, seen.DPUNode, pinned.DPUNode)
+	case otherMAC(pinned.Ports, seen.Ports):
+		return fmt.Sprintf("DPUDevice %s has another PF0 MAC address", seen.DPUDevice)
+	}
+	return ""
+}
+
+// rebound remembers an override, with the cards that were pinned when it was first seen.
+func rebound(object *infrav1.DPUServer, now time.Time) *infrav1.Rebound {
+	override := object.Spec.Override
+	if known := object.Status.Rebound; known != nil && known.By == override.By && known.Reason == override.Reason && overridden(object) {
+		return known
+	}
+	next := &infrav1.Rebound{By: override.By, Reason: override.Reason, Since: metav1.NewTime(now.Truncate(time.Second))}
+	for _, dpu := range object.Status.DPUs {
+		next.Before = append(next.Before, dpu.DPUDevice)
+	}
+	return next
+}
+
+// overridden reports whether the pass before followed an override already.
+func overridden(object *infrav1.DPUServer) bool {
+	return conditions.GetReason(object, infrav1.ReadyCondition) == infrav1.OverriddenReason
 }
 
 func otherMAC(pinned, found []infrav1.DPUServerPort) bool {

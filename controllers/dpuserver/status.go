@@ -18,7 +18,7 @@ import (
 // describeServer writes a judgement into a status.
 func describeServer(object *infrav1.DPUServer, j judgement) {
 	status := &object.Status
-	status.DPUs, status.Holder = j.binding, j.holder
+	status.DPUs, status.Holder, status.Rebound = j.binding, j.holder, j.rebound
 	switch j.ready.Answer {
 	case vpc.Yes:
 		status.Eligibility = infrav1.Eligible

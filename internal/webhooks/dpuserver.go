@@ -42,8 +42,9 @@ func (w dpuServerWebhook) check(ctx context.Context, old, server *infrav1.DPUSer
 }
 
 // remove refuses to forget who holds a server: while its ports are not proven detached, this object alone keeps others off it.
+// What another installation holds is kept by its own record on the DPU.
 func (w dpuServerWebhook) remove(_ context.Context, server *infrav1.DPUServer, v *verdict) error {
-	if holder := server.Status.Holder; holder != nil {
+	if holder := server.Status.Holder; holder != nil && holder.Installation == "" {
 		v.refuse(field.Forbidden(field.NewPath("status", "holder"), fmt.Sprintf(
 			"DPUServer %q is held by DPUAttachment %s/%s, whose ports are not proven detached: delete its machine and wait for the proof",
 			server.Name, holder.Namespace, holder.Name)))

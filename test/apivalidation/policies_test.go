@@ -178,6 +178,11 @@ func TestOverridesAreTheOperators(t *testing.T) {
 			g.Expect(decide(red, landlord)).To(Satisfy(apierrors.IsForbidden))
 		})
 	}
+	server := base(t, "dpuserver", set("metadata.name", "rack-a.rebound"), set("spec.systemID", "rebound"))
+	create(t, admin, server)
+	removal := client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"override":null}}`))
+	g.Expect(olga.Patch(t.Context(), server.DeepCopy(), removal, client.DryRunAll)).To(Succeed(), "a server outlives its Rebind")
+	g.Expect(as(t, fabricWing).Patch(t.Context(), server.DeepCopy(), removal, client.DryRunAll)).To(Satisfy(apierrors.IsForbidden))
 	machine := base(t, "maasmachine")
 	create(t, admin, machine)
 	change := func(patch string) error {
