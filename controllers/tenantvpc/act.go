@@ -18,6 +18,7 @@ import (
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/svcv1alpha1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/vpcv1alpha1"
 )
 
@@ -42,7 +43,10 @@ func (r *Reconciler) act(ctx context.Context, fabric *scope.Fabric, tenant *infr
 			UID: ptr.To(step.object.GetUID()), ResourceVersion: ptr.To(step.object.GetResourceVersion()),
 		})
 	case setInterNetworkAccess:
-		err = patchInterNetworkAccess(ctx, fabric.DPF, step.object, ptr.Deref(tenant.Spec.InterNetworkAccess, false))
+		err = patchObject(ctx, fabric.DPF, step.object, &vpcv1alpha1.DPUVPC{},
+			operation{Op: "replace", Path: "/spec/interNetworkAccess", Value: ptr.Deref(tenant.Spec.InterNetworkAccess, false)})
+	case restore:
+		err = patchObject(ctx, fabric.DPF, step.object, &svcv1alpha1.DPUServiceInterface{}, restoring(step.desired)...)
 	}
 	switch {
 	case err == nil:
@@ -56,16 +60,30 @@ func (r *Reconciler) act(ctx context.Context, fabric *scope.Fabric, tenant *infr
 	}
 }
 
-func patchInterNetworkAccess(ctx context.Context, dpf client.Client, object client.Object, value bool) error {
-	operations := []map[string]any{
-		{"op": "test", "path": "/metadata/resourceVersion", "value": object.GetResourceVersion()},
-		{"op": "replace", "path": "/spec/interNetworkAccess", "value": value},
+// operation of a JSON patch.
+type operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value"`
+}
+
+// restoring sets back all of an interface that DPF lets anybody change after the fact.
+func restoring(desired *svcv1alpha1.DPUServiceInterface) []operation {
+	const set = "/spec/template/spec"
+	return []operation{
+		{Op: "add", Path: set + "/nodeSelector", Value: desired.Spec.Template.Spec.NodeSelector},
+		{Op: "add", Path: set + "/template/spec/pf/pfID", Value: desired.Spec.Template.Spec.Template.Spec.PF.ID},
 	}
+}
+
+// patchObject changes an object only if it is exactly as it was observed. Into receives what became of it.
+func patchObject(ctx context.Context, dpf client.Client, object, into client.Object, operations ...operation) error {
+	operations = append([]operation{{Op: "test", Path: "/metadata/resourceVersion", Value: object.GetResourceVersion()}}, operations...)
 	data, err := json.Marshal(operations)
 	if err != nil {
-		return fmt.Errorf("write the patch of DPUVPC %s: %w", object.GetName(), err)
+		return fmt.Errorf("write the patch of %s: %w", object.GetName(), err)
 	}
-	target := &vpcv1alpha1.DPUVPC{}
-	target.Namespace, target.Name = object.GetNamespace(), object.GetName()
-	return dpf.Patch(ctx, target, client.RawPatch(types.JSONPatchType, data))
+	into.SetNamespace(object.GetNamespace())
+	into.SetName(object.GetName())
+	return dpf.Patch(ctx, into, client.RawPatch(types.JSONPatchType, data))
 }

@@ -40,8 +40,8 @@ type observation struct {
 	portsUnknown error
 }
 
-// port is a ServiceInterface in a DPU cluster.
-type port struct{ name, node, network string }
+// port is a ServiceInterface in a DPU cluster; set is the DPUServiceInterface it comes from.
+type port struct{ name, node, network, set string }
 
 func (r *Reconciler) observe(ctx context.Context, tenant *infrav1.TenantVPC) (*scope.Fabric, *observation, error) {
 	fabric, err := r.Fabrics.Get(ctx, tenant.Spec.FabricName)
@@ -123,7 +123,10 @@ func observePorts(ctx context.Context, fabric *scope.Fabric) ([]port, error) {
 		}
 		for j := range interfaces.Items {
 			spec := &interfaces.Items[j].Spec
-			ports = append(ports, port{name: interfaces.Items[j].Name, node: ptr.Deref(spec.Node, ""), network: networkOf(spec)})
+			ports = append(ports, port{
+				name: interfaces.Items[j].Name, node: ptr.Deref(spec.Node, ""), network: networkOf(spec),
+				set: interfaces.Items[j].Labels[svcv1alpha1.SetNameLabel],
+			})
 		}
 	}
 	return ports, nil

@@ -23,12 +23,15 @@ const (
 	create                verb = "create"
 	remove                verb = "delete"
 	setInterNetworkAccess verb = "set interNetworkAccess of"
+	restore               verb = "restore"
 )
 
 // step is one mutation of the fabric.
 type step struct {
 	verb   verb
 	object client.Object
+	// desired is what a restored interface is to be like.
+	desired *svcv1alpha1.DPUServiceInterface
 }
 
 // problem is what somebody has to do something about.
@@ -57,7 +60,7 @@ func (d *decision) settled() bool {
 
 // plan decides on the next step.
 func plan(seen *observation) decision {
-	p := &planner{observation: seen, owner: seen.place.OwnerOf(seen.tenant), unclear: map[string]bool{}}
+	p := &planner{observation: seen, owner: seen.place.OwnerOf(seen.tenant), settledOn: map[string]bool{}}
 	switch {
 	case !seen.tenant.DeletionTimestamp.IsZero():
 		p.takeDown()
@@ -73,8 +76,8 @@ type planner struct {
 	*observation
 	owner    vpc.Owner
 	decision decision
-	// unclear are networks whose subnet cannot be read; they are left as they are.
-	unclear map[string]bool
+	// settledOn are the networks whose lot is decided: those that stay, that are replaced, and those whose subnet cannot be read.
+	settledOn map[string]bool
 }
 
 // do takes the step unless the pass has one already.
@@ -106,9 +109,8 @@ func (p *planner) build() {
 	if !p.buildVPC(desired) {
 		return
 	}
-	kept := p.buildNetworks(desired)
-	p.buildInterfaces(kept)
-	p.removeObsolete(kept)
+	p.buildInterfaces(p.buildNetworks(desired))
+	p.removeObsolete()
 }
 
 // wantedNetwork is a subnet of the spec that can be made.
@@ -123,7 +125,7 @@ func (p *planner) desiredNetworks() []wantedNetwork {
 		network, err := vpc.DesiredNetwork(p.place, p.tenant, subnet)
 		if err != nil {
 			p.problem(infrav1.SubnetInvalidReason, "%v", err)
-			p.unclear[p.place.NetworkName(p.tenant, subnet.Name)] = true
+			p.settledOn[p.place.NetworkName(p.tenant, subnet.Name)] = true
 			continue
 		}
 		if p.networkNamed(network.Name) == nil && !p.mayAdd(subnet) {
@@ -162,7 +164,7 @@ func (p *planner) buildVPC(networks []wantedNetwork) bool {
 		p.problem(infrav1.NameTakenReason, "DPUVPC %s on the fabric belongs to somebody else and is not touched: rename this TenantVPC, or let the operator remove it", current.Name)
 		return false
 	case !current.DeletionTimestamp.IsZero():
-		p.wait("DPUVPC %s is being deleted by somebody else; it is made again when it is gone", current.Name)
+		p.replaceVPC(current)
 		return false
 	case current.Spec.Tenant != desired.Spec.Tenant || !apiequality.Semantic.DeepEqual(current.Spec.NodeSelector, desired.Spec.NodeSelector):
 		p.problem(infrav1.DriftedReason, "DPUVPC %s does not select its Nodes as it was made to, and DPF lets nobody change that: delete this TenantVPC and create it again", current.Name)
@@ -180,56 +182,39 @@ func (p *planner) buildNetworks(wanted []wantedNetwork) map[string]bool {
 		current := p.networkNamed(w.network.Name)
 		switch {
 		case current == nil:
-			if other := p.overlapping(w.network); other != "" {
-				p.problem(infrav1.SubnetInvalidReason, "subnet %s is not made: %s overlaps DPUVirtualNetwork %s of the same VPC", w.subnet.Name, w.subnet.CIDR, other)
-				continue
+			if p.mayOverlap(w) {
+				p.do(create, w.network)
+				p.wait("subnet %s is being made", w.subnet.Name)
 			}
-			p.do(create, w.network)
-			p.wait("subnet %s is being made", w.subnet.Name)
 		case !p.mine(current):
 			p.problem(infrav1.NameTakenReason, "DPUVirtualNetwork %s on the fabric belongs to somebody else and is not touched: give subnet %s another name", current.Name, w.subnet.Name)
 		case !current.DeletionTimestamp.IsZero():
-			p.wait("subnet %s is still being deleted on the fabric; it is made again when it is gone", w.subnet.Name)
+			p.replaceNetwork(current, w.subnet.Name, "is being deleted on the fabric")
 		case !sameNetwork(current, w.network):
-			p.problem(infrav1.DriftedReason, "subnet %s is another one on the fabric, where nobody can change it; it is removed first: give the new subnet another name to have both", w.subnet.Name)
+			p.replaceNetwork(current, w.subnet.Name, "is another one on the fabric, where nobody can change it")
 		default:
-			kept[current.Name] = true
+			kept[current.Name], p.settledOn[current.Name] = true, true
 		}
 	}
 	return kept
 }
 
-func (p *planner) overlapping(network *vpcv1alpha1.DPUVirtualNetwork) string {
+// mayOverlap says whether no network of the VPC is in the way of a new one. One of ours that is about to go is waited for.
+func (p *planner) mayOverlap(w wantedNetwork) bool {
 	for i := range p.networks {
 		other := &p.networks[i]
-		if other.Spec.VPCName == network.Spec.VPCName && vpc.Overlap(cidrOf(other), cidrOf(network)) {
-			return other.Name
-		}
-	}
-	return ""
-}
-
-// buildInterfaces makes the interfaces that attachments ask for. They are kept until their subnet goes: with no label on any
-// DPU they do nothing.
-func (p *planner) buildInterfaces(kept map[string]bool) {
-	for _, w := range vpc.WantedInterfaces(p.tenant, p.attachments) {
-		if !kept[p.place.NetworkName(p.tenant, w.Subnet)] {
+		if other.Spec.VPCName != w.network.Spec.VPCName || !vpc.Overlap(cidrOf(other), cidrOf(w.network)) {
 			continue
 		}
-		desired := vpc.DesiredInterface(p.place, p.tenant, w.Subnet, w.PF)
-		current := p.interfaceNamed(desired.Name)
-		switch {
-		case current == nil:
-			p.do(create, desired)
-			p.decision.plugging = append(p.decision.plugging, desired.Name)
-		case !p.mine(current):
-			p.problem(infrav1.NameTakenReason, "DPUServiceInterface %s on the fabric belongs to somebody else and is not touched: let the operator remove it", current.Name)
-		case !current.DeletionTimestamp.IsZero():
-			p.decision.plugging = append(p.decision.plugging, current.Name)
-		case !sameInterface(current, desired):
-			p.problem(infrav1.DriftedReason, "DPUServiceInterface %s is not as it was made: let the operator delete it when no port is on it", current.Name)
+		if p.mine(other) && p.obsolete(other) && len(p.users(other.Name)) == 0 {
+			p.wait("subnet %s is made when subnet %s, which it overlaps, is gone", w.subnet.Name, p.subnetOf(other.Name))
+		} else {
+			p.problem(infrav1.SubnetInvalidReason, "subnet %s is not made: %s overlaps subnet %s (DPUVirtualNetwork %s) of the same VPC: take another network, or wait until nobody uses that one",
+				w.subnet.Name, w.subnet.CIDR, p.subnetOf(other.Name), other.Name)
 		}
+		return false
 	}
+	return true
 }
 
 // sameNetwork compares what we set.
@@ -237,19 +222,6 @@ func sameNetwork(current, desired *vpcv1alpha1.DPUVirtualNetwork) bool {
 	left, right := current.Spec, desired.Spec
 	left.Masquerade, right.Masquerade = ptr.To(ptr.Deref(left.Masquerade, true)), ptr.To(ptr.Deref(right.Masquerade, true))
 	return apiequality.Semantic.DeepEqual(left, right)
-}
-
-// sameInterface compares what we set. DPF adds labels to the template's metadata, which are its own.
-func sameInterface(current, desired *svcv1alpha1.DPUServiceInterface) bool {
-	left, right := current.Spec.Template, desired.Spec.Template
-	for key, value := range right.ObjectMeta.Annotations {
-		if left.ObjectMeta.Annotations[key] != value {
-			return false
-		}
-	}
-	return apiequality.Semantic.DeepEqual(current.Spec.DPUClusterSelector, desired.Spec.DPUClusterSelector) &&
-		apiequality.Semantic.DeepEqual(left.Spec.NodeSelector, right.Spec.NodeSelector) &&
-		apiequality.Semantic.DeepEqual(left.Spec.Template.Spec, right.Spec.Template.Spec)
 }
 
 func cidrOf(network *vpcv1alpha1.DPUVirtualNetwork) string {

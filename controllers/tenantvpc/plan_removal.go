@@ -11,53 +11,95 @@ import (
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/svcv1alpha1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/vpcv1alpha1"
-	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
 )
 
-// adopt answers for a TenantVPC that names an existing DPUVPC, which is never changed.
-func (p *planner) adopt() {
-	switch answer, message := vpc.DecideAdoption(p.owner, p.vpc, p.fabric.Spec.Backend.OVNVPC.AdoptionKeyPrefixes); answer {
-	case vpc.AdoptionNotGranted:
-		p.problem(infrav1.AdoptionNotGrantedReason, "%s", message)
-	case vpc.AdoptionUnsuitable:
-		p.problem(infrav1.AdoptionUnsuitableReason, "%s", message)
-	case vpc.AdoptionGranted:
-		// Ports join a VPC by its own selector's labels, which attachments do not set on DPUs for adopted ones.
-		p.problem(infrav1.AdoptionUnsuitableReason, "the DPUVPC is granted, but this version attaches no ports to adopted VPCs: create a TenantVPC with subnets")
-	}
-}
-
 // removeObsolete takes away networks of ours that the spec does not have, unless they are used.
-func (p *planner) removeObsolete(kept map[string]bool) {
+func (p *planner) removeObsolete() {
 	for i := range p.networks {
 		network := &p.networks[i]
-		if !p.mine(network) || kept[network.Name] || p.unclear[network.Name] {
+		if !p.mine(network) || p.settledOn[network.Name] {
 			continue
 		}
 		name := p.subnetOf(network.Name)
 		if users := p.users(network.Name); len(users) > 0 {
 			p.decision.inUse = true
-			p.decision.removing = append(p.decision.removing, fmt.Sprintf("subnet %s stays because it is used by %s", name, enumerate(users)))
+			p.removing("subnet %s stays because it is used by %s", name, enumerate(users))
 			continue
 		}
 		if p.portsUnknown != nil {
-			p.decision.removing = append(p.decision.removing, fmt.Sprintf("subnet %s stays because its ports cannot be read: %v", name, p.portsUnknown))
+			p.removing("subnet %s stays because its ports cannot be read: %v", name, p.portsUnknown)
 			continue
 		}
-		p.decision.removing = append(p.decision.removing, fmt.Sprintf("subnet %s is being removed", name))
-		if left := p.interfacesOn(network.Name, true); len(left) > 0 {
-			p.removeInterfaces(left)
-			continue
+		p.removing("subnet %s is being removed", name)
+		p.clear(network)
+	}
+}
+
+func (p *planner) removing(format string, args ...any) {
+	p.decision.removing = append(p.decision.removing, fmt.Sprintf(format, args...))
+}
+
+// clear takes an unused network away: its interfaces first.
+func (p *planner) clear(network *vpcv1alpha1.DPUVirtualNetwork) {
+	if left := p.interfacesOn(network.Name, true); len(left) > 0 {
+		p.removeInterfaces(left)
+		return
+	}
+	if network.DeletionTimestamp.IsZero() {
+		p.do(remove, network)
+	}
+}
+
+// replaceNetwork makes a network anew that is not, or will not stay, as the spec wants it, as soon as nobody uses it.
+func (p *planner) replaceNetwork(network *vpcv1alpha1.DPUVirtualNetwork, subnet, how string) {
+	p.settledOn[network.Name] = true
+	switch users := p.users(network.Name); {
+	case len(users) > 0:
+		p.problem(infrav1.DriftedReason, "subnet %s %s: it takes no new ports, and is made again by itself once it is not used by %s any more: replace those machines, or add a subnet with another name",
+			subnet, how, enumerate(users))
+	case p.portsUnknown != nil:
+		p.wait("subnet %s %s; it is made again once its ports can be read: %v", subnet, how, p.portsUnknown)
+	default:
+		p.wait("subnet %s %s; nobody uses it, and it is made again", subnet, how)
+		p.clear(network)
+	}
+}
+
+// replaceVPC makes a VPC anew that somebody else deletes: DPF lets it go only when its networks are gone, and those only when
+// nobody uses them.
+func (p *planner) replaceVPC(current *vpcv1alpha1.DPUVPC) {
+	var users []string
+	for i := range p.networks {
+		if p.mine(&p.networks[i]) {
+			users = append(users, p.users(p.networks[i].Name)...)
 		}
-		if network.DeletionTimestamp.IsZero() {
-			p.do(remove, network)
+	}
+	switch {
+	case len(users) > 0:
+		p.problem(infrav1.DriftedReason, "DPUVPC %s is being deleted by somebody else: it takes no new ports, and is made again by itself once it is not used by %s any more: replace those machines",
+			current.Name, enumerate(users))
+	case p.portsUnknown != nil:
+		p.wait("DPUVPC %s is being deleted by somebody else; it is made again once its ports can be read: %v", current.Name, p.portsUnknown)
+	default:
+		p.wait("DPUVPC %s is being deleted by somebody else; nobody uses it, and it is made again", current.Name)
+		if !p.takeDownInterfaces() {
+			p.takeDownNetworks()
 		}
 	}
 }
 
 // users are those who need a network, as read from the fabric and from attachments that are not proven Detached.
 func (p *planner) users(network string) []string {
-	var users []string
+	users := append(p.askedOn(network), p.portsOn(network)...)
+	for _, other := range p.interfacesOn(network, false) {
+		users = append(users, fmt.Sprintf("DPUServiceInterface %s of somebody else", other.Name))
+	}
+	return users
+}
+
+// askedOn are the attachments that need a network and are not proven Detached.
+func (p *planner) askedOn(network string) []string {
+	var asked []string
 	for i := range p.attachments {
 		attachment := &p.attachments[i]
 		if provenDetached(attachment) {
@@ -66,18 +108,31 @@ func (p *planner) users(network string) []string {
 		if slices.ContainsFunc(attachment.Spec.Ports, func(port infrav1.MachinePort) bool {
 			return p.place.NetworkName(p.tenant, port.Subnet) == network
 		}) {
-			users = append(users, fmt.Sprintf("DPUAttachment %s (MaasMachine %s)", attachment.Name, attachment.Spec.MachineName))
+			asked = append(asked, fmt.Sprintf("DPUAttachment %s (MaasMachine %s)", attachment.Name, attachment.Spec.MachineName))
 		}
 	}
+	return asked
+}
+
+// portsOn are the ports on a network, whoever plugged them; on one of an adopted VPC only those of our interfaces, and those of
+// which nobody says whose they are.
+func (p *planner) portsOn(network string) []string {
+	var ports []string
 	for _, port := range p.ports {
-		if port.network == network {
-			users = append(users, fmt.Sprintf("ServiceInterface %s on DPU %s", port.name, port.node))
+		if port.network == network && network != "" && !p.othersPort(port) {
+			ports = append(ports, fmt.Sprintf("ServiceInterface %s on DPU %s", port.name, port.node))
 		}
 	}
-	for _, other := range p.interfacesOn(network, false) {
-		users = append(users, fmt.Sprintf("DPUServiceInterface %s of somebody else", other.Name))
+	return ports
+}
+
+// othersPort says whether a port in an adopted VPC is there by an interface of somebody else.
+func (p *planner) othersPort(port port) bool {
+	if p.tenant.Spec.Adopt == nil || port.set == "" {
+		return false
 	}
-	return users
+	from := p.interfaceNamed(port.set)
+	return from != nil && !p.mine(from)
 }
 
 // takeDown removes everything in DPF's order: interfaces, networks, VPC. Each level waits until the one before is gone.
@@ -131,7 +186,7 @@ func (p *planner) takeDownInterfaces() bool {
 		}
 		var left []string
 		for _, port := range p.ports {
-			if networks[port.network] {
+			if networks[port.network] && !p.othersPort(port) {
 				left = append(left, fmt.Sprintf("%s on DPU %s", port.name, port.node))
 			}
 		}

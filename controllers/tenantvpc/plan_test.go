@@ -103,17 +103,28 @@ func (w *world) take(s *step) {
 			w.interfaces = append(w.interfaces, *object.DeepCopy())
 			return
 		}
+		if s.verb == restore {
+			w.interfaceNamed(object.Name).Spec = s.desired.Spec
+			return
+		}
 		w.interfaceNamed(object.Name).DeletionTimestamp = now()
 	}
 }
 
-// finalize lets go what has been in deletion since before the pass.
+// finalize lets go what has been in deletion since before the pass, and that nothing else names.
 func (w *world) finalize() {
-	if w.vpc != nil && w.vpc.DeletionTimestamp != nil {
+	networks, interfaces := slices.Clone(w.networks), slices.Clone(w.interfaces)
+	if w.vpc != nil && w.vpc.DeletionTimestamp != nil && !slices.ContainsFunc(networks, func(n vpcv1alpha1.DPUVirtualNetwork) bool {
+		return n.Spec.VPCName == w.vpc.Name
+	}) {
 		w.vpc = nil
 	}
-	w.networks = slices.DeleteFunc(w.networks, func(n vpcv1alpha1.DPUVirtualNetwork) bool { return n.DeletionTimestamp != nil })
-	w.interfaces = slices.DeleteFunc(w.interfaces, func(i svcv1alpha1.DPUServiceInterface) bool { return i.DeletionTimestamp != nil })
+	w.networks = slices.DeleteFunc(networks, func(n vpcv1alpha1.DPUVirtualNetwork) bool {
+		return n.DeletionTimestamp != nil && !slices.ContainsFunc(interfaces, func(i svcv1alpha1.DPUServiceInterface) bool {
+			return networkOf(&i.Spec.Template.Spec.Template.Spec) == n.Name
+		})
+	})
+	w.interfaces = slices.DeleteFunc(slices.Clone(w.interfaces), func(i svcv1alpha1.DPUServiceInterface) bool { return i.DeletionTimestamp != nil })
 }
 
 // run makes passes until nothing more happens, and returns the last decision.
@@ -126,7 +137,7 @@ func (w *world) run() decision {
 		if d.step != nil {
 			// The step's object lies in a list that finalize is about to shift.
 			if object, ok := d.step.object.DeepCopyObject().(client.Object); ok {
-				d.step = &step{verb: d.step.verb, object: object}
+				d.step = &step{verb: d.step.verb, object: object, desired: d.step.desired}
 			}
 		}
 		w.finalize()
@@ -201,32 +212,6 @@ func TestPlanTouchesNothingOfOthers(t *testing.T) {
 	}
 }
 
-func TestPlanReportsDrift(t *testing.T) {
-	for name, spoil := range map[string]func(*world){
-		"VPC takes every Node":       func(w *world) { w.vpc.Spec.NodeSelector = &metav1.LabelSelector{} },
-		"network is another":         func(w *world) { w.networks[0].Spec.ExternallyRouted = true },
-		"interface takes every DPU":  func(w *world) { w.interfaces[0].Spec.Template.Spec.NodeSelector = nil },
-		"interface is another":       func(w *world) { w.interfaces[0].Spec.Template.Spec.Template.Spec.PF.ID = 7 },
-		"interface in another mode":  func(w *world) { w.interfaces[0].Spec.Template.ObjectMeta.Annotations = nil },
-		"interface in some clusters": func(w *world) { w.interfaces[0].Spec.DPUClusterSelector = &metav1.LabelSelector{} },
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, subnet("a", "10.64.0.0/24"))
-			w.attachments = []infrav1.DPUAttachment{attachment("x", "a", 0)}
-			w.run()
-			w.steps = nil
-			spoil(w)
-			d := w.run()
-			if len(d.problems) == 0 || d.problems[0].reason != infrav1.DriftedReason {
-				t.Errorf("problems %+v, want Drifted", d.problems)
-			}
-			if len(w.steps) > 0 {
-				t.Errorf("something in use is changed: %v", w.steps)
-			}
-		})
-	}
-}
-
 func TestPlanMakesNothingForbidden(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -235,6 +220,12 @@ func TestPlanMakesNothingForbidden(t *testing.T) {
 		steps  string
 	}{
 		{"namespace not allowed", func(w *world) { w.allowed = false }, infrav1.NamespaceNotAllowedReason, ""},
+		{"overlap with a subnet that is used and gone from the spec", func(w *world) {
+			w.attachments = []infrav1.DPUAttachment{attachment("x", "b", 0)}
+			w.run()
+			w.steps = nil
+			w.tenant.Spec.Subnets[1] = subnet("c", "10.64.1.0/25")
+		}, infrav1.SubnetInvalidReason, ""},
 		{"outside the pools", func(w *world) { w.tenant.Spec.Subnets[1].CIDR = "192.168.0.0/24" }, infrav1.CIDROutsidePoolsReason, "+VPC +VirtualNetwork"},
 		{"overlap", func(w *world) { w.tenant.Spec.Subnets[1].CIDR = "10.64.0.128/25" }, infrav1.SubnetInvalidReason, "+VPC +VirtualNetwork"},
 		{"excludes nonsense", func(w *world) { w.tenant.Spec.Subnets[1].ExcludeIPs = []string{"10.99.0.1"} }, infrav1.SubnetInvalidReason, "+VPC +VirtualNetwork"},
@@ -404,20 +395,15 @@ func TestPlanLeavesForeignVPCWhenTakingDown(t *testing.T) {
 	}
 }
 
-func TestPlanNeverChangesAdopted(t *testing.T) {
-	w := newWorld(t)
-	w.tenant.Spec.Adopt = &infrav1.VPCAdoption{Name: "theirs"}
-	absent := w.run()
-	w.vpc = &vpcv1alpha1.DPUVPC{ObjectMeta: metav1.ObjectMeta{Name: "theirs"}}
-	w.networks = []vpcv1alpha1.DPUVirtualNetwork{{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Spec: vpcv1alpha1.DPUVirtualNetworkSpec{VPCName: "theirs"}}}
-	ungranted := w.run()
-	if len(absent.problems) != 1 || absent.problems[0].reason != infrav1.AdoptionNotGrantedReason || absent.problems[0] != ungranted.problems[0] {
-		t.Errorf("absent %+v and not granted %+v read differently", absent.problems, ungranted.problems)
-	}
-	w.vpc.Annotations = map[string]string{vpc.GrantAnnotation: "lab/red/main"}
+func TestPlanWaitsForASubnetInTheWay(t *testing.T) {
+	w := newWorld(t, twoSubnets()...)
 	w.run()
-	w.delete()
-	if d := w.run(); !d.done || len(w.steps) > 0 || w.vpc == nil || len(w.networks) != 1 {
-		t.Errorf("done %v after %v", d.done, w.steps)
+	w.steps = nil
+	w.tenant.Spec.Subnets[1] = subnet("c", "10.64.1.0/25")
+	if d := plan(w.observation); len(d.problems) > 0 || !strings.Contains(strings.Join(d.waiting, " "), "subnet c is made when subnet") {
+		t.Errorf("problems %+v, waiting %q", d.problems, d.waiting)
+	}
+	if d := w.run(); !d.settled() || kinds(w.steps) != "-VirtualNetwork +VirtualNetwork" {
+		t.Errorf("steps %v, decision %+v", w.steps, d)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
@@ -135,19 +136,20 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Re
 func (r *Reconciler) reconcile(ctx context.Context, tenant *infrav1.TenantVPC) (ctrl.Result, error) {
 	fabric, seen, err := r.observe(ctx, tenant)
 	if unusable, ok := scope.AsUnusable(err); ok {
-		return r.unusable(tenant, unusable), nil
+		return r.unusable(ctx, tenant, unusable)
 	}
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if tenant.Status.VPCName == "" && tenant.DeletionTimestamp.IsZero() {
-		// Stored before anything is made: without it a fabric that is gone is taken for one that never was.
-		tenant.Status.VPCName = seen.place.VPCName(tenant)
-		report(tenant, seen, decision{waiting: []string{"nothing made yet"}})
-		return ctrl.Result{RequeueAfter: nextStep}, nil
-	}
 
 	decided := plan(seen)
+	if decided.step != nil && decided.step.verb == create && tenant.Annotations[infrav1.TenantVPCMadeAnnotation] == "" {
+		// Stored before anything is made: without it a fabric that cannot be asked is taken for one that has nothing of ours.
+		metav1.SetMetaDataAnnotation(&tenant.ObjectMeta, infrav1.TenantVPCMadeAnnotation, seen.place.VPCName(tenant))
+		decided.step = nil
+		report(tenant, seen, decided)
+		return ctrl.Result{RequeueAfter: nextStep}, nil
+	}
 	report(tenant, seen, decided)
 	switch {
 	case decided.done:
@@ -156,9 +158,13 @@ func (r *Reconciler) reconcile(ctx context.Context, tenant *infrav1.TenantVPC) (
 	case decided.step != nil:
 		if err := r.act(ctx, fabric, tenant, decided.step); err != nil {
 			if unusable, ok := scope.AsUnusable(err); ok {
-				return r.unusable(tenant, unusable), nil
+				return r.unusable(ctx, tenant, unusable)
 			}
 			return ctrl.Result{}, err
+		}
+		if decided.step.verb == restore {
+			// Whoever edits it may do so again, and is not to be raced.
+			return ctrl.Result{RequeueAfter: r.PollInterval}, nil
 		}
 		return ctrl.Result{RequeueAfter: nextStep}, nil
 	case decided.settled() && networksReady(tenant):
@@ -168,12 +174,25 @@ func (r *Reconciler) reconcile(ctx context.Context, tenant *infrav1.TenantVPC) (
 	}
 }
 
-// unusable reports a fabric that cannot be asked. A TenantVPC that never had one goes when it is deleted.
-func (r *Reconciler) unusable(tenant *infrav1.TenantVPC, unusable *scope.UnusableError) ctrl.Result {
+// unusable reports a fabric that cannot be asked. A TenantVPC that never made anything on one goes when it is deleted.
+func (r *Reconciler) unusable(ctx context.Context, tenant *infrav1.TenantVPC, unusable *scope.UnusableError) (ctrl.Result, error) {
 	reportUnusable(tenant, unusable)
-	if !tenant.DeletionTimestamp.IsZero() && unusable.Reason == infrav1.FabricNotFoundReason && tenant.Status.VPCName == "" {
-		controllerutil.RemoveFinalizer(tenant, infrav1.TenantVPCFinalizer)
-		return ctrl.Result{}
+	if tenant.DeletionTimestamp.IsZero() || madeSomething(tenant) {
+		return ctrl.Result{RequeueAfter: 2 * r.PollInterval}, nil
 	}
-	return ctrl.Result{RequeueAfter: 2 * r.PollInterval}
+	// Only the API server itself knows that the annotation was never written.
+	now := &infrav1.TenantVPC{}
+	if err := r.APIReader.Get(ctx, client.ObjectKeyFromObject(tenant), now); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if madeSomething(now) {
+		return ctrl.Result{RequeueAfter: 2 * r.PollInterval}, nil
+	}
+	controllerutil.RemoveFinalizer(tenant, infrav1.TenantVPCFinalizer)
+	return ctrl.Result{}, nil
+}
+
+// madeSomething says whether anything can be on the fabric for the TenantVPC.
+func madeSomething(tenant *infrav1.TenantVPC) bool {
+	return tenant.Annotations[infrav1.TenantVPCMadeAnnotation] != "" || tenant.Status.VPCName != ""
 }

@@ -9,19 +9,17 @@ import (
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/cluster-api/util/conditions"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/vpcv1alpha1"
-	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
 )
 
 // ownedConditions are written by this controller alone.
 var ownedConditions = []string{
 	infrav1.FabricReadyCondition, infrav1.WithinAllowedNamespacesCondition, infrav1.NetworksReadyCondition,
-	infrav1.SubnetsRemovedCondition, infrav1.ReadyCondition,
+	infrav1.SubnetsRemovedCondition, infrav1.AddressesAvailableCondition, infrav1.ReadyCondition,
 }
 
 // summarised by Ready, the first that is not True with its own reason.
@@ -39,8 +37,12 @@ func set(tenant *infrav1.TenantVPC, condition string, status metav1.ConditionSta
 func report(tenant *infrav1.TenantVPC, seen *observation, decided decision) {
 	set(tenant, infrav1.FabricReadyCondition, metav1.ConditionTrue, infrav1.ReadyReason, "")
 	reportAllowed(tenant, seen)
+	if tenant.Annotations[infrav1.TenantVPCMadeAnnotation] != "" {
+		tenant.Status.VPCName = seen.place.VPCName(tenant)
+	}
 	tenant.Status.TenantPools = seen.fabric.Spec.TenantPools
 	tenant.Status.Subnets = subnets(seen)
+	reportAddresses(tenant, seen)
 	reportNetworks(tenant, seen, decided)
 	reportRemoved(tenant, decided)
 	summarise(tenant)
@@ -53,7 +55,7 @@ func reportUnusable(tenant *infrav1.TenantVPC, unusable *scope.UnusableError) {
 		status = metav1.ConditionUnknown
 	}
 	set(tenant, infrav1.FabricReadyCondition, status, unusable.Reason, unusable.Error())
-	for _, condition := range []string{infrav1.WithinAllowedNamespacesCondition, infrav1.NetworksReadyCondition, infrav1.SubnetsRemovedCondition} {
+	for _, condition := range []string{infrav1.WithinAllowedNamespacesCondition, infrav1.NetworksReadyCondition, infrav1.SubnetsRemovedCondition, infrav1.AddressesAvailableCondition} {
 		set(tenant, condition, metav1.ConditionUnknown, unusable.Reason, "the fabric could not be asked")
 	}
 	summarise(tenant)
@@ -149,6 +151,9 @@ func summarise(tenant *infrav1.TenantVPC) {
 		why := conditions.GetMessage(tenant, infrav1.NetworksReadyCondition)
 		if !conditions.IsTrue(tenant, infrav1.FabricReadyCondition) {
 			why = conditions.GetMessage(tenant, infrav1.FabricReadyCondition)
+			if madeSomething(tenant) {
+				why = "something was made on the fabric, so that the deletion waits until it can be asked: " + why
+			}
 		}
 		set(tenant, infrav1.ReadyCondition, metav1.ConditionFalse, infrav1.DeletingReason, why)
 		return
@@ -164,62 +169,4 @@ func summarise(tenant *infrav1.TenantVPC) {
 
 func networksReady(tenant *infrav1.TenantVPC) bool {
 	return conditions.IsTrue(tenant, infrav1.NetworksReadyCondition)
-}
-
-// subnets are those of the spec and then those that are still on the fabric, or those of an adopted VPC.
-func subnets(seen *observation) []infrav1.VPCSubnetStatus {
-	owner := seen.place.OwnerOf(seen.tenant)
-	var all []infrav1.VPCSubnetStatus
-	for _, subnet := range seen.tenant.Spec.Subnets {
-		all = append(all, subnetStatus(seen, owner, subnet))
-	}
-	names := map[string]bool{}
-	for i := range all {
-		names[all[i].Name] = true
-	}
-	for i := range seen.networks {
-		network := &seen.networks[i]
-		if owner.OwnershipOf(network.Annotations) != vpc.Mine || !seen.obsolete(network) {
-			continue
-		}
-		name := seen.subnetOf(network.Name)
-		if names[name] {
-			continue
-		}
-		all = append(all, infrav1.VPCSubnetStatus{
-			Name: name, NetworkName: network.Name, CIDR: cidrOf(network), ExternallyRouted: ptr.To(network.Spec.ExternallyRouted),
-			Ready: ptr.To(false), Used: used(seen, network.Name),
-		})
-	}
-	return all
-}
-
-func subnetStatus(seen *observation, owner vpc.Owner, subnet infrav1.VPCSubnet) infrav1.VPCSubnetStatus {
-	name := seen.place.NetworkName(seen.tenant, subnet.Name)
-	status := infrav1.VPCSubnetStatus{
-		Name: subnet.Name, NetworkName: name, CIDR: subnet.CIDR,
-		ExternallyRouted: ptr.To(ptr.Deref(subnet.ExternallyRouted, false)), Used: used(seen, name),
-	}
-	if capacity, err := vpc.Capacity(subnet); err == nil {
-		status.Capacity = ptr.To(capacity)
-	}
-	network := seen.networkNamed(name)
-	desired, err := vpc.DesiredNetwork(seen.place, seen.tenant, subnet)
-	status.Ready = ptr.To(err == nil && network != nil && owner.OwnershipOf(network.Annotations) == vpc.Mine &&
-		sameNetwork(network, desired) && canTakePorts(network))
-	return status
-}
-
-// used counts the ports on a network; nil when they could not be read.
-func used(seen *observation, network string) *int32 {
-	if seen.portsUnknown != nil {
-		return nil
-	}
-	var count int32
-	for _, port := range seen.ports {
-		if port.network == network {
-			count++
-		}
-	}
-	return &count
 }
