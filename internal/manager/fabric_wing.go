@@ -5,9 +5,11 @@ package manager
 
 import (
 	"context"
+	"fmt"
 
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/controllers/dpuattachment"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/controllers/dpufabric"
@@ -28,6 +30,9 @@ func setupFabricWing(ctx context.Context, mgr ctrl.Manager, options *Options) er
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Namespace: options.WingNamespace, Installation: installation,
 		Clock: clock.RealClock{}, ObserveMaas: metrics.ObserveMAAS, Observe: metrics.ObserveFabric,
 	})
+	if err := ctrlmetrics.Registry.Register(metrics.NewFabricInventory(mgr.GetClient())); err != nil {
+		return fmt.Errorf("register the metrics of fabrics: %w", err)
+	}
 	if err := (&dpufabric.Reconciler{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Fabrics: fabrics, Recorder: mgr.GetEventRecorder(options.name()),
 		Clock: clock.RealClock{}, Installation: installation, WatchFilterValue: options.WatchFilterValue, PollInterval: options.PollInterval,
