@@ -120,7 +120,7 @@ type facts struct {
 	mode, rshim            property
 	privilege, biosHost    property
 	cpuModel, currentBoot  property
-	expectedSerial, device string
+	expectedSerial         string
 }
 
 // results answers all checks. It is pure.
