@@ -5,14 +5,12 @@ package dpuattachment
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
@@ -42,6 +40,7 @@ func (r *Reconciler) observeAdmission(ctx context.Context, o *observation) error
 	if err != nil {
 		return fmt.Errorf("DPUFabric %s: %w", o.fabric.Object.Name, err)
 	}
+	r.observeStanding(ctx, o)
 	consent, known := o.consent()
 	o.admission = o.admit(allowed && known)
 	if o.admission.Answer == vpc.Yes && consent == infrav1.ClaimConsentMaasMachine && !o.wasAttached() {
@@ -128,42 +127,4 @@ func (r *Reconciler) observeConsent(ctx context.Context, attachment *infrav1.DPU
 
 func isGroup(apiVersion, group string) bool {
 	return len(apiVersion) > len(group) && apiVersion[:len(group)] == group && apiVersion[len(group)] == '/'
-}
-
-// observeClaim asks MAAS, through the fabric's own key, whether the server is held under the token. It is asked once a pass.
-func (r *Reconciler) observeClaim(ctx context.Context, o *observation) {
-	if o.claim.asked || o.fabric == nil {
-		return
-	}
-	o.claim.asked = true
-	server := o.attachment.Spec.Server
-	verifier, err := o.fabric.Verifier(ctx, server.Source)
-	if err != nil {
-		o.claim.finding = claimUnknown(err)
-		return
-	}
-	machine, ownership, err := verifier.ConfirmClaim(ctx, verifier.Account, server.Token, server.SystemID)
-	var gone *maas.NotFoundError
-	var foreign *maas.ForbiddenError
-	switch {
-	case errors.As(err, &gone), errors.As(err, &foreign):
-		o.claim.finding = refused(infrav1.ClaimNotConfirmedReason, "MAAS has no server %s that the claim's account may see", server.SystemID)
-	case err != nil:
-		ctrl.LoggerFrom(ctx).Error(err, "MAAS did not say whether the server is held under the claim", "systemID", server.SystemID)
-		o.claim.finding = claimUnknown(err)
-	case ownership.Yes():
-		o.claim.finding, o.claim.machine = yes, &machine
-	case ownership.No():
-		o.claim.finding = refused(infrav1.ClaimNotConfirmedReason, "MAAS does not hold server %s under this claim: %s", server.SystemID, ownership.Reason)
-	default:
-		o.claim.finding = vpc.Finding{Answer: vpc.Unknown, Reason: infrav1.ClaimNotConfirmedReason, Message: ownership.Reason}
-	}
-}
-
-func claimUnknown(err error) vpc.Finding {
-	finding := vpc.Finding{Answer: vpc.Unknown, Reason: infrav1.MaasUnreachableReason, Message: err.Error()}
-	if unusable, ok := scope.AsUnusable(err); ok {
-		finding.Reason = unusable.Reason
-	}
-	return finding
 }

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
@@ -21,8 +23,18 @@ import (
 // probesInFlight bounds how many claim sources and DPU clusters of a fabric are asked at once.
 const probesInFlight = 8
 
-// observation is what was found out about a fabric in this pass.
+// observation is what is known about a fabric.
 type observation struct {
+	probed
+	servers []infrav1.DPUServer
+}
+
+// probed is what the fabric's systems answered. Not to be changed.
+type probed struct {
+	at         time.Time
+	uid        types.UID
+	generation int64
+
 	// unusable says why there are no clients at all.
 	unusable *scope.UnusableError
 	// dpf is why the DPF management cluster could not be asked; dpuClusters likewise, by name; sources by name, with nil for
@@ -33,17 +45,49 @@ type observation struct {
 	// accounts are those behind the sources that answer; used are the sources that attachments use.
 	accounts map[string]string
 	used     map[string]bool
-	servers  []infrav1.DPUServer
 }
 
-func (r *Reconciler) observe(ctx context.Context, object *infrav1.DPUFabric) (*observation, error) {
-	seen := &observation{}
+// observe counts the servers each time; the systems are asked again only where the last answers are as old as that.
+func (r *Reconciler) observe(ctx context.Context, object *infrav1.DPUFabric, maxAge time.Duration) (*observation, error) {
 	servers, err := r.serversOf(ctx, r.Client, object.Name)
 	if err != nil {
 		return nil, err
 	}
-	seen.servers = servers
+	now := r.Clock.Now()
+	known := r.recall(object.Name)
+	if known == nil || known.uid != object.UID || known.generation != object.Generation || now.Sub(known.at) >= maxAge {
+		if known, err = r.probe(ctx, object); err != nil {
+			return nil, err
+		}
+		known.at, known.uid, known.generation = now, object.UID, object.Generation
+		r.remember(object.Name, known)
+	}
+	return &observation{probed: *known, servers: servers}, nil
+}
 
+func (r *Reconciler) recall(name string) *probed {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.known[name]
+}
+
+// remember keeps what a fabric's systems answered; nil forgets it.
+func (r *Reconciler) remember(name string, known *probed) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if known == nil {
+		delete(r.known, name)
+		return
+	}
+	if r.known == nil {
+		r.known = map[string]*probed{}
+	}
+	r.known[name] = known
+}
+
+// probe asks the fabric's systems.
+func (r *Reconciler) probe(ctx context.Context, object *infrav1.DPUFabric) (*probed, error) {
+	seen := &probed{}
 	fabric, err := r.Fabrics.Get(ctx, object.Name)
 	if unusable, ok := scope.AsUnusable(err); ok {
 		seen.unusable = unusable
@@ -63,7 +107,7 @@ func (r *Reconciler) observe(ctx context.Context, object *infrav1.DPUFabric) (*o
 	}
 	var mu sync.Mutex
 	seen.accounts = map[string]string{}
-	seen.sources = probe(names, func(name string) error {
+	seen.sources = askAll(names, func(name string) error {
 		account, err := probeSource(ctx, fabric, all.Items, name)
 		if err == nil {
 			mu.Lock()
@@ -79,8 +123,8 @@ func (r *Reconciler) observe(ctx context.Context, object *infrav1.DPUFabric) (*o
 	return seen, nil
 }
 
-// probe asks about each name, some at a time, so that one that hangs does not hold up the others.
-func probe(names []string, ask func(name string) error) map[string]error {
+// askAll asks about each name, some at a time, so that one that hangs does not hold up the others.
+func askAll(names []string, ask func(name string) error) map[string]error {
 	var (
 		wait    sync.WaitGroup
 		mu      sync.Mutex
@@ -114,7 +158,7 @@ func (r *Reconciler) usedSources(ctx context.Context) (map[string]bool, error) {
 	return used, nil
 }
 
-// probeSource asks MAAS whose key the fabric has, each time anew.
+// probeSource asks MAAS whose key the fabric has, unless it has just said so.
 func probeSource(ctx context.Context, fabric *scope.Fabric, all []infrav1.DPUFabric, name string) (account string, err error) {
 	if owner := scope.SourceOwner(all, name); owner != nil && owner.Name != fabric.Object.Name {
 		return "", &scope.UnusableError{
@@ -126,7 +170,10 @@ func probeSource(ctx context.Context, fabric *scope.Fabric, all []infrav1.DPUFab
 	if err != nil {
 		return "", err
 	}
-	if _, err := verifier.WhoAmI(ctx); err != nil {
+	if err := verifier.Probe(ctx); err != nil {
+		if _, ok := scope.AsUnusable(err); ok {
+			return "", err
+		}
 		return "", scope.ClaimSourceError(name, err)
 	}
 	return verifier.Account, nil
@@ -149,7 +196,7 @@ func probeDPF(ctx context.Context, fabric *scope.Fabric) (map[string]error, erro
 		keys[key.String()] = key
 		names = append(names, key.String())
 	}
-	answers := probe(names, func(cluster string) error {
+	answers := askAll(names, func(cluster string) error {
 		reader, err := fabric.DPUCluster(ctx, keys[cluster])
 		if err != nil {
 			return err

@@ -74,17 +74,17 @@ func TestReport(t *testing.T) {
 		reasons map[string]string
 		ready   metav1.ConditionStatus
 	}{
-		{"all well", observation{dpuClusters: map[string]error{"c": nil}, sources: map[string]error{"maas": nil}}, nil, metav1.ConditionTrue},
-		{"no Secret", observation{unusable: &scope.UnusableError{Reason: infrav1.SecretNotFoundReason}},
+		{"all well", observation{probed: probed{dpuClusters: map[string]error{"c": nil}, sources: map[string]error{"maas": nil}}}, nil, metav1.ConditionTrue},
+		{"no Secret", observation{probed: probed{unusable: &scope.UnusableError{Reason: infrav1.SecretNotFoundReason}}},
 			map[string]string{infrav1.CredentialsValidCondition: infrav1.SecretNotFoundReason}, metav1.ConditionFalse},
-		{"DPF away", observation{dpf: unreachable, sources: map[string]error{"maas": nil}},
+		{"DPF away", observation{probed: probed{dpf: unreachable, sources: map[string]error{"maas": nil}}},
 			map[string]string{infrav1.DPFReachableCondition: infrav1.FabricUnreachableReason, infrav1.CredentialsValidCondition: infrav1.FabricUnreachableReason}, metav1.ConditionUnknown},
-		{"DPF refuses", observation{dpf: refused},
+		{"DPF refuses", observation{probed: probed{dpf: refused}},
 			map[string]string{infrav1.CredentialsValidCondition: infrav1.CredentialsRefusedReason}, metav1.ConditionFalse},
 		{"no DPU cluster", observation{}, map[string]string{infrav1.DPFReachableCondition: infrav1.DPUClusterUnreachableReason}, metav1.ConditionFalse},
-		{"DPU cluster away", observation{dpuClusters: map[string]error{"a": nil, "b": unreachable}},
+		{"DPU cluster away", observation{probed: probed{dpuClusters: map[string]error{"a": nil, "b": unreachable}}},
 			map[string]string{infrav1.DPFReachableCondition: infrav1.DPUClusterUnreachableReason}, metav1.ConditionFalse},
-		{"MAAS refuses", observation{dpuClusters: map[string]error{"c": nil}, sources: map[string]error{"maas": refused, "other": nil}},
+		{"MAAS refuses", observation{probed: probed{dpuClusters: map[string]error{"c": nil}, sources: map[string]error{"maas": refused, "other": nil}}},
 			map[string]string{infrav1.ClaimSourcesReadyCondition: infrav1.CredentialsRefusedReason}, metav1.ConditionFalse},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -116,13 +116,13 @@ func TestAccountsArePinned(t *testing.T) {
 		seen  observation
 		want  string
 	}{
-		{name: "first sight", seen: observation{accounts: map[string]string{"maas": "capi"}}, want: "capi"},
-		{name: "no answer", known: pinned, seen: observation{sources: map[string]error{"maas": errors.New("no route")}}, want: "capi"},
+		{name: "first sight", seen: observation{probed: probed{accounts: map[string]string{"maas": "capi"}}}, want: "capi"},
+		{name: "no answer", known: pinned, seen: observation{probed: probed{sources: map[string]error{"maas": errors.New("no route")}}}, want: "capi"},
 		{
 			name: "changed while used", known: pinned, want: "capi",
-			seen: observation{sources: map[string]error{"maas": changed}, used: map[string]bool{"maas": true}},
+			seen: observation{probed: probed{sources: map[string]error{"maas": changed}, used: map[string]bool{"maas": true}}},
 		},
-		{name: "changed while unused", known: pinned, seen: observation{sources: map[string]error{"maas": changed}}},
+		{name: "changed while unused", known: pinned, seen: observation{probed: probed{sources: map[string]error{"maas": changed}}}},
 		{name: "source dropped", known: []infrav1.ClaimSourceStatus{{Name: "old", Account: "capi"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

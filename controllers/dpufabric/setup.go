@@ -8,6 +8,7 @@ package dpufabric
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,10 +21,13 @@ import (
 	"sigs.k8s.io/cluster-api/util/paused"
 	"sigs.k8s.io/cluster-api/util/predicates"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
@@ -35,6 +39,8 @@ const (
 	DefaultPollInterval = 5 * time.Second
 	// resyncInterval is how often a fabric is looked at otherwise.
 	resyncInterval = time.Minute
+	// nextPass follows at once.
+	nextPass = time.Millisecond
 )
 
 // Reconciler reconciles DPUFabrics.
@@ -52,6 +58,9 @@ type Reconciler struct {
 	WatchFilterValue string
 	// PollInterval is how often an unready fabric is looked at; zero means DefaultPollInterval.
 	PollInterval time.Duration
+
+	mu    sync.Mutex
+	known map[string]*probed
 }
 
 // SetupWithManager registers the controller.
@@ -60,18 +69,28 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, opt
 		r.PollInterval = DefaultPollInterval
 	}
 	log := ctrl.LoggerFrom(ctx).WithValues("controller", "dpufabric")
+	// A pass writes the status, and its servers are written every few seconds: without these it would cause the next pass.
+	asked := predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}, predicate.LabelChangedPredicate{})
 	err := ctrl.NewControllerManagedBy(mgr).
-		For(&infrav1.DPUFabric{}).
+		For(&infrav1.DPUFabric{}, builder.WithPredicates(asked)).
 		Named("dpufabric").
 		WithOptions(options).
 		WithEventFilter(predicates.ResourceHasFilterLabel(mgr.GetScheme(), log, r.WatchFilterValue)).
-		Watches(&infrav1.DPUServer{}, handler.EnqueueRequestsFromMapFunc(serverToFabric)).
+		Watches(&infrav1.DPUServer{}, handler.EnqueueRequestsFromMapFunc(serverToFabric), builder.WithPredicates(counted)).
 		Complete(r)
 	if err != nil {
 		return fmt.Errorf("set up the controller of DPUFabrics: %w", err)
 	}
 	return nil
 }
+
+// counted lets through what a fabric says of its servers.
+var counted = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	before, ok := e.ObjectOld.(*infrav1.DPUServer)
+	after, also := e.ObjectNew.(*infrav1.DPUServer)
+	return !ok || !also || before.Status.Eligibility != after.Status.Eligibility ||
+		(before.Status.Holder == nil) != (after.Status.Holder == nil)
+}}
 
 func serverToFabric(_ context.Context, object client.Object) []reconcile.Request {
 	server, ok := object.(*infrav1.DPUServer)
@@ -85,13 +104,17 @@ func serverToFabric(_ context.Context, object client.Object) []reconcile.Request
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, reterr error) {
 	fabric := &infrav1.DPUFabric{}
 	if err := r.Client.Get(ctx, req.NamespacedName, fabric); err != nil {
+		r.remember(req.Name, nil)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if added, err := finalizers.EnsureFinalizer(ctx, r.Client, fabric, infrav1.DPUFabricFinalizer); err != nil || added {
-		return ctrl.Result{}, err
+		return ctrl.Result{RequeueAfter: nextPass}, err
 	}
-	if isPaused, requeue, err := paused.EnsurePausedCondition(ctx, r.Client, nil, fabric); err != nil || isPaused || requeue {
+	switch isPaused, requeue, err := paused.EnsurePausedCondition(ctx, r.Client, nil, fabric); {
+	case err != nil, isPaused:
 		return ctrl.Result{}, err
+	case requeue:
+		return ctrl.Result{RequeueAfter: nextPass}, nil
 	}
 	if !controllerutil.ContainsFinalizer(fabric, infrav1.DPUFabricFinalizer) {
 		return ctrl.Result{}, nil
@@ -110,17 +133,23 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Re
 		return r.reconcileDelete(ctx, fabric)
 	}
 
-	seen, err := r.observe(ctx, fabric)
+	wasReady := isReady(fabric)
+	seen, err := r.observe(ctx, fabric, r.probeInterval(wasReady))
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	wasReady := isReady(fabric)
 	report(fabric, seen)
 	r.tell(fabric, wasReady)
-	if isReady(fabric) {
-		return ctrl.Result{RequeueAfter: resyncInterval}, nil
+	left := r.probeInterval(isReady(fabric)) - r.Clock.Since(seen.at)
+	return ctrl.Result{RequeueAfter: max(left, nextPass)}, nil
+}
+
+// probeInterval is how often a fabric's systems are asked.
+func (r *Reconciler) probeInterval(ready bool) time.Duration {
+	if ready {
+		return resyncInterval
 	}
-	return ctrl.Result{RequeueAfter: 2 * r.PollInterval}, nil
+	return 2 * r.PollInterval
 }
 
 // reconcileDelete lets a fabric go when nobody needs it any more, and takes its memory of free servers with it.

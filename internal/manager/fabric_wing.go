@@ -9,7 +9,9 @@ import (
 
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/controllers/dpuattachment"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/controllers/dpufabric"
@@ -29,7 +31,12 @@ func setupFabricWing(ctx context.Context, mgr ctrl.Manager, options *Options) er
 	fabrics := scope.NewFabrics(scope.FabricsOptions{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Namespace: options.WingNamespace, Installation: installation,
 		Clock: clock.RealClock{}, ObserveMaas: metrics.ObserveMAAS, Observe: metrics.ObserveFabric,
+		PollInterval: options.PollInterval, AuditInterval: options.AuditInterval,
 	})
+	if err := mgr.Add(fabrics.Poller()); err != nil {
+		return fmt.Errorf("add the poller of claims: %w", err)
+	}
+	claims := source.Channel(fabrics.Wakes(), &handler.EnqueueRequestForObject{})
 	if err := ctrlmetrics.Registry.Register(metrics.NewFabricInventory(mgr.GetClient())); err != nil {
 		return fmt.Errorf("register the metrics of fabrics: %w", err)
 	}
@@ -54,6 +61,7 @@ func setupFabricWing(ctx context.Context, mgr ctrl.Manager, options *Options) er
 	if err := (&dpuattachment.Reconciler{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Fabrics: fabrics, Recorder: mgr.GetEventRecorder(options.name()),
 		Clock: clock.RealClock{}, Installation: installation, WatchFilterValue: options.WatchFilterValue, PollInterval: options.PollInterval,
+		Sources: []source.Source{claims},
 	}).SetupWithManager(ctx, mgr, options.controllerOptions()); err != nil {
 		return err
 	}

@@ -87,7 +87,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&o.SyncPeriod, "sync-period", 10*time.Minute, "How often all objects are reconciled again.")
 	fs.DurationVar(&o.PollInterval, "poll-interval", 5*time.Second, "How often MAAS and DPF are asked about what is under way.")
 	fs.DurationVar(&o.AuditInterval, "audit-interval", 10*time.Minute,
-		"How often the machine wing lists all servers of an account, to find what nobody waits for: lost servers, orphans.")
+		"How often all servers of an account are listed, to find what nobody waits for: lost servers, orphans, lost claims.")
 	fs.IntVar(&o.Concurrency, "concurrency", 50, "How many objects of a kind are reconciled at once.")
 	fs.Float32Var(&o.KubeAPIQPS, "kube-api-qps", 100, "Queries a second to the management cluster's API server.")
 	fs.IntVar(&o.KubeAPIBurst, "kube-api-burst", 200, "Queries in one burst to the management cluster's API server.")

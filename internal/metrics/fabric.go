@@ -23,11 +23,19 @@ var (
 		Help:    "Duration of requests to the DPF management cluster and DPU clusters, from sending to the header of the answer.",
 		Buckets: []float64{.003, .01, .03, .1, .3, 1, 3, 10},
 	}, []string{"fabric", "target"})
+
+	claimLosses = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: namespace, Name: "claim_losses_total",
+		Help: "Claims that MAAS said were lost while ports were attached or on their way, by claim source; counted once the attachment says so.",
+	}, []string{"source"})
 )
 
 func init() {
-	metrics.Registry.MustRegister(fabricRequests, fabricLatency)
+	metrics.Registry.MustRegister(fabricRequests, fabricLatency, claimLosses)
 }
+
+// ClaimLost counts a claim that was lost under an attachment.
+func ClaimLost(source string) { claimLosses.WithLabelValues(source).Inc() }
 
 // ObserveFabric counts one finished request to a fabric; it fits scope.FabricsOptions.Observe.
 func ObserveFabric(call scope.FabricCall) {

@@ -49,6 +49,7 @@ func (r *Readings) listOwned(ctx context.Context, account string) (map[string]ma
 	client, epoch := r.source()
 	sent := r.clock.Now()
 	found, err := client.MachinesOwnedBy(ctx, account)
+	r.hear(ctx, sent, err)
 	if err != nil {
 		return nil, err
 	}

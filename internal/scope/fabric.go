@@ -8,9 +8,10 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
-	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
 )
 
 // Fabrics turns DPUFabrics into clients. Errors are UnusableErrors where people can do something about them.
@@ -20,6 +21,13 @@ type Fabrics interface {
 
 	// ForSource returns the fabric that has a claim source of that name, which is unique over all fabrics.
 	ForSource(ctx context.Context, source string) (*Fabric, error)
+
+	// Wakes are DPUAttachments to be reconciled now, of which only namespace and name are set. It has one reader.
+	Wakes() <-chan event.GenericEvent
+
+	// Poller follows the claims that Verifiers watch and fills Wakes, as part of a manager. Without it each question is asked by
+	// itself and nothing is watched.
+	Poller() manager.Runnable
 }
 
 // Fabric is one fabric, ready to be asked. It is valid for one reconcile: credentials rotate.
@@ -33,16 +41,13 @@ type Fabric struct {
 	// DPUCluster returns an uncached, read-only client of the DPU cluster behind a DPUCluster object.
 	DPUCluster func(ctx context.Context, dpuCluster types.NamespacedName) (client.Reader, error)
 
+	// Watch and WatchDPUCluster return clients of the same API servers, with the same credentials, whose watches last. What they
+	// say wakes; it is never evidence.
+	Watch           func(ctx context.Context) (WatchClient, error)
+	WatchDPUCluster func(ctx context.Context, dpuCluster types.NamespacedName) (WatchClient, error)
+
 	// Verifier returns the GET-only client of a claim source's MAAS, with its account's name.
 	Verifier func(ctx context.Context, source string) (Verifier, error)
-}
-
-// Verifier asks one claim source's MAAS who holds a server.
-type Verifier struct {
-	maas.Verifier
-
-	// Account is the MAAS user that owns the claims of the source.
-	Account string
 }
 
 // Namespace returns DPF's namespace in the DPF management cluster.

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -31,6 +32,10 @@ const (
 const (
 	// DefaultFabricTimeout bounds one request to DPF or a DPU cluster.
 	DefaultFabricTimeout = 10 * time.Second
+	// DefaultFabricPoll is how often the event feed of a claim source is asked.
+	DefaultFabricPoll = 5 * time.Second
+	// DefaultFabricAudit is how often all servers of a claim source's account are listed.
+	DefaultFabricAudit = 10 * time.Minute
 	// failureMemory is how long a failure to open a client is repeated without asking again, so that a dead MAAS does not
 	// occupy a worker for every object that needs it.
 	failureMemory = 5 * time.Second
@@ -48,7 +53,11 @@ type FabricsOptions struct {
 	Installation string
 	// Timeout of one request to DPF or a DPU cluster; zero means DefaultFabricTimeout.
 	Timeout time.Duration
-	// Clock measures time; nil means the real one.
+	// PollInterval is how often a claim source's event feed is asked; zero means DefaultFabricPoll.
+	PollInterval time.Duration
+	// AuditInterval is how often all servers of a claim source's account are listed; zero means DefaultFabricAudit.
+	AuditInterval time.Duration
+	// Clock measures time; nil means the real one. Timers are real unless it is a clock.WithTicker.
 	Clock clock.PassiveClock
 	// Observe, if set, is told of every request to DPF and DPU clusters after it ended. It must not block.
 	Observe func(FabricCall)
@@ -62,11 +71,35 @@ func NewFabrics(options FabricsOptions) Fabrics {
 	if options.Clock == nil {
 		options.Clock = clock.RealClock{}
 	}
-	return &fabrics{options: options, memory: map[string]*fabricMemory{}}
+	options.PollInterval = cmp.Or(options.PollInterval, DefaultFabricPoll)
+	options.AuditInterval = cmp.Or(options.AuditInterval, DefaultFabricAudit)
+	return &fabrics{
+		options: options, clock: withTimers(options.Clock), memory: map[string]*fabricMemory{}, wakes: newWakes(namedAttachment),
+	}
+}
+
+// timers are real, by a clock that has none.
+type timers struct {
+	clock.RealClock
+	passive clock.PassiveClock
+}
+
+func (t timers) Now() time.Time                     { return t.passive.Now() }
+func (t timers) Since(then time.Time) time.Duration { return t.passive.Since(then) }
+
+func withTimers(passive clock.PassiveClock) clock.WithTicker {
+	if full, ok := passive.(clock.WithTicker); ok {
+		return full
+	}
+	return timers{passive: passive}
 }
 
 type fabrics struct {
 	options FabricsOptions
+	clock   clock.WithTicker
+	wakes   *wakes
+	// polled says that a Poller follows the claims.
+	polled atomic.Bool
 
 	mu     sync.Mutex
 	memory map[string]*fabricMemory
@@ -79,7 +112,9 @@ type fabricMemory struct {
 	mu          sync.Mutex
 	dpf         rememberedClient
 	dpuClusters map[types.NamespacedName]rememberedClient
-	verifiers   map[string]*rememberedVerifier
+	// watches are the clients that watch, of the DPF management cluster under the zero key.
+	watches   map[types.NamespacedName]WatchClient
+	verifiers map[string]*rememberedVerifier
 }
 
 func (f *fabrics) Get(ctx context.Context, name string) (*Fabric, error) {
@@ -148,6 +183,12 @@ func (f *fabrics) open(ctx context.Context, object *infrav1.DPUFabric) (*Fabric,
 	fabric.DPUCluster = func(ctx context.Context, dpuCluster types.NamespacedName) (client.Reader, error) {
 		return f.dpuClusterReader(ctx, fabric, memory, dpuCluster)
 	}
+	fabric.Watch = func(ctx context.Context) (WatchClient, error) {
+		return f.dpfWatch(ctx, object, memory)
+	}
+	fabric.WatchDPUCluster = func(ctx context.Context, dpuCluster types.NamespacedName) (WatchClient, error) {
+		return f.dpuClusterWatch(ctx, fabric, memory, dpuCluster)
+	}
 	fabric.Verifier = func(ctx context.Context, source string) (Verifier, error) {
 		return f.verifier(ctx, object, memory, source)
 	}
@@ -164,6 +205,7 @@ func (f *fabrics) remember(object *infrav1.DPUFabric) *fabricMemory {
 		memory = &fabricMemory{
 			uid:         object.UID,
 			dpuClusters: map[types.NamespacedName]rememberedClient{},
+			watches:     map[types.NamespacedName]WatchClient{},
 			verifiers:   map[string]*rememberedVerifier{},
 		}
 		f.memory[object.Name] = memory

@@ -8,22 +8,35 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
 )
 
-// rememberedVerifier is the client of one claim source. Who holds slot may open it; account is known once opened is true.
-type rememberedVerifier struct {
-	version  string
-	verifier maas.Verifier
-	slot     chan struct{}
+// whoAmIAge is for how long it counts that MAAS said whose key a claim source's is, for those who only want to know that it is
+// still accepted.
+const whoAmIAge = 50 * time.Second
 
-	opened   bool
-	account  string
-	failure  error
-	failedAt time.Time
+// rememberedVerifier is the client of one claim source, and what was read with it. It is of one key: with another one everything
+// begins anew, so that what another account sees is never taken for what became of the claims.
+type rememberedVerifier struct {
+	source, version string
+	verifier        maas.Verifier
+	readings        *Readings
+	pulse           *pulse
+
+	// slot is held by who asks MAAS whose key it is.
+	slot    chan struct{}
+	account atomic.Pointer[knownAccount]
+	failed  atomic.Pointer[failure]
+}
+
+// knownAccount is whose key it is, as MAAS said then.
+type knownAccount struct {
+	name string
+	at   time.Time
 }
 
 func (v *rememberedVerifier) close() {
@@ -32,8 +45,8 @@ func (v *rememberedVerifier) close() {
 	}
 }
 
-// verifier returns the GET-only client of a claim source. Whose key it is is asked once per version of the Secret. Answers
-// about claims are never shared between callers: each must have been read since its own last transition.
+// verifier returns the GET-only client of a claim source. Whose key it is is asked once per version of the Secret, and again where
+// MAAS has stopped to answer: until it does, those who need it are told so at once.
 func (f *fabrics) verifier(ctx context.Context, object *infrav1.DPUFabric, memory *fabricMemory, name string) (Verifier, error) {
 	source := claimSource(object, name)
 	if source == nil {
@@ -46,29 +59,22 @@ func (f *fabrics) verifier(ctx context.Context, object *infrav1.DPUFabric, memor
 	if err != nil {
 		return Verifier{}, err
 	}
-	select {
-	case remembered.slot <- struct{}{}:
-		defer func() { <-remembered.slot }()
-	case <-ctx.Done():
-		return Verifier{}, ClaimSourceError(source.Name, ctx.Err())
+	if err := f.identify(ctx, remembered, 0); err != nil {
+		return Verifier{}, err
 	}
-	if !remembered.opened {
-		if remembered.failure != nil && f.options.Clock.Since(remembered.failedAt) < failureMemory {
-			return Verifier{}, remembered.failure
-		}
-		account, err := remembered.whoAmI(ctx, f.options.Timeout)
-		if err != nil {
-			remembered.failure, remembered.failedAt = ClaimSourceError(source.Name, err), f.options.Clock.Now()
-			return Verifier{}, remembered.failure
-		}
-		remembered.opened, remembered.account, remembered.failure = true, account.Username, nil
-	}
-	if pinned := pinnedAccount(object, name); pinned != "" && pinned != remembered.account {
+	account := remembered.account.Load().name
+	if pinned := pinnedAccount(object, name); pinned != "" && pinned != account {
 		return Verifier{}, &UnusableError{Reason: infrav1.AccountChangedReason, Message: fmt.Sprintf(
 			"the key of claim source %s of DPUFabric %s belongs to MAAS account %s, its claims to %s: put a key of %s into its Secret",
-			name, object.Name, remembered.account, pinned, pinned)}
+			name, object.Name, account, pinned, pinned)}
 	}
-	return Verifier{Verifier: remembered.verifier, Account: remembered.account}, nil
+	v := Verifier{Verifier: remembered.verifier, Account: account, probe: func(ctx context.Context) error {
+		return f.identify(ctx, remembered, whoAmIAge)
+	}}
+	if f.polled.Load() {
+		v.readings, v.maxAge = remembered.readings, 2*f.options.AuditInterval+auditGrace
+	}
+	return v, nil
 }
 
 // pinnedAccount is the account that holds the claims of a source, as far as known. With another one MAAS would call every claim
@@ -82,10 +88,62 @@ func pinnedAccount(object *infrav1.DPUFabric, source string) string {
 	return ""
 }
 
-func (v *rememberedVerifier) whoAmI(ctx context.Context, timeout time.Duration) (maas.Account, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+// identify sees to it that MAAS has said whose key it is, at most maxAge ago (0 means ever), and has answered since it was asked
+// last.
+func (f *fabrics) identify(ctx context.Context, v *rememberedVerifier, maxAge time.Duration) error {
+	done := func() (bool, error) {
+		if failed := v.failed.Load(); failed != nil && f.clock.Since(failed.at) < failureMemory {
+			return true, failed.err
+		}
+		known := v.account.Load()
+		return known != nil && !v.pulse.hangs() && (maxAge == 0 || f.clock.Since(known.at) < maxAge), nil
+	}
+	if ok, err := done(); ok {
+		return err
+	}
+	if err := v.enter(ctx, f); err != nil {
+		return err
+	}
+	defer func() { <-v.slot }()
+	if ok, err := done(); ok {
+		return err
+	}
+	asked, cancel := context.WithTimeout(ctx, f.options.Timeout)
 	defer cancel()
-	return v.verifier.WhoAmI(ctx)
+	who, err := v.verifier.WhoAmI(asked)
+	if err != nil {
+		unusable := ClaimSourceError(v.source, err)
+		if ctx.Err() == nil {
+			v.failed.Store(&failure{err: unusable, at: f.clock.Now()})
+		}
+		return unusable
+	}
+	v.failed.Store(nil)
+	v.account.Store(&knownAccount{name: who.Username, at: f.clock.Now()})
+	v.pulse.alive()
+	return nil
+}
+
+// enter waits for the slot. While MAAS is asked whose key it is and does not answer, nobody is kept waiting for long.
+func (v *rememberedVerifier) enter(ctx context.Context, f *fabrics) error {
+	select {
+	case v.slot <- struct{}{}:
+		return nil
+	default:
+	}
+	if failed := v.failed.Load(); failed != nil {
+		return failed.err
+	}
+	timer := f.clock.NewTimer(probePatience)
+	defer timer.Stop()
+	select {
+	case v.slot <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ClaimSourceError(v.source, ctx.Err())
+	case <-timer.C():
+		return ClaimSourceError(v.source, errNoAccount)
+	}
 }
 
 func (f *fabrics) rememberVerifier(ctx context.Context, object *infrav1.DPUFabric, memory *fabricMemory, source *infrav1.ClaimSource) (*rememberedVerifier, error) {
@@ -102,9 +160,10 @@ func (f *fabrics) rememberVerifier(ctx context.Context, object *infrav1.DPUFabri
 	if ok && remembered.version == version {
 		return remembered, nil
 	}
+	pulse := newPulse(f.clock)
 	verifier, err := maas.NewVerifier(maas.Config{
 		Endpoint: source.Endpoint, CABundle: source.CABundle, APIKey: maas.NewAPIKey(string(key)),
-		Observe: f.options.ObserveMaas, Clock: f.options.Clock,
+		Admit: pulse.admit, Observe: f.observeMaas(pulse), Clock: f.options.Clock,
 	})
 	if err != nil {
 		return nil, &UnusableError{Reason: infrav1.SecretInvalidReason, Message: whose + " cannot be used", Err: err}
@@ -113,9 +172,25 @@ func (f *fabrics) rememberVerifier(ctx context.Context, object *infrav1.DPUFabri
 		// Only idle connections are closed: calls under way end as they would.
 		remembered.close()
 	}
-	remembered = &rememberedVerifier{version: version, verifier: verifier, slot: make(chan struct{}, 1)}
+	remembered = &rememberedVerifier{
+		source: source.Name, version: version, verifier: verifier, pulse: pulse, slot: make(chan struct{}, 1),
+		readings: NewReadings(verifier, f.options.PollInterval, f.clock),
+	}
+	// What is watched here is settled: nobody asks for it, so that the feed is asked at every poll all the same.
+	remembered.readings.idle = f.options.PollInterval
+	remembered.readings.wake = f.wakes.wake
+	remembered.readings.hangs = func() bool { return pulse.silence() >= stalled }
 	memory.verifiers[source.Name] = remembered
 	return remembered, nil
+}
+
+func (f *fabrics) observeMaas(pulse *pulse) func(maas.Observation) {
+	return func(o maas.Observation) {
+		pulse.ended(o)
+		if f.options.ObserveMaas != nil {
+			f.options.ObserveMaas(o)
+		}
+	}
 }
 
 // ClaimSourceError says in the API's reasons why a claim source's MAAS could not be asked. It is the answer "unknown".

@@ -49,14 +49,16 @@ func (f *follower) due() bool {
 	now := r.clock.Now()
 	wants := r.wants(now)
 	r.polledUntil = now.Add(forgetAfter * r.interval)
-	return feedDue(wants, now.Sub(f.asked)) || len(due(wants, now, r.interval, r.interval, r.feed)) > 0
+	return feedDue(wants, now.Sub(f.asked), r.idle) || len(due(wants, now, r.interval, r.interval, r.feed)) > 0
 }
 
 // poll asks MAAS what is due, and returns how long it wants to be left alone, zero if it did not say.
 func (f *follower) poll(ctx context.Context, log logr.Logger) time.Duration {
 	r := f.readings
 	if !r.clock.Now().Before(f.retryAt) {
+		sent := r.clock.Now()
 		err := f.follow(ctx)
+		r.hear(ctx, sent, err)
 		if pause := f.judge(ctx, log, err); pause > 0 {
 			return pause
 		}
@@ -78,7 +80,9 @@ func (f *follower) read(ctx context.Context, log logr.Logger) time.Duration {
 		r.reading.pass()
 		return 0
 	}
+	sent := r.clock.Now()
 	err := r.read(ctx, ids)
+	r.hear(ctx, sent, err)
 	r.reading.leave(ctx, err)
 	if err != nil && ctx.Err() == nil {
 		log.Error(err, "Cannot read machines from MAAS", "machines", len(ids))
@@ -116,7 +120,7 @@ func (f *follower) follow(ctx context.Context) error {
 }
 
 // begin finds the newest event; readings from now on are followed.
-func (f *follower) begin(ctx context.Context, client MAAS, epoch int, sent time.Time) error {
+func (f *follower) begin(ctx context.Context, client Reader, epoch int, sent time.Time) error {
 	newest, err := askFeed(ctx, client, -1, maas.EventQuery{Limit: 1})
 	if err != nil {
 		return err
@@ -129,7 +133,7 @@ func (f *follower) begin(ctx context.Context, client MAAS, epoch int, sent time.
 	return nil
 }
 
-func askFeed(ctx context.Context, client MAAS, after int64, query maas.EventQuery) ([]maas.Event, error) {
+func askFeed(ctx context.Context, client Reader, after int64, query maas.EventQuery) ([]maas.Event, error) {
 	ctx, cancel := context.WithTimeout(ctx, feedTimeout)
 	defer cancel()
 	return client.Events(ctx, after, query)

@@ -139,7 +139,7 @@ func NewIdentities(options IdentityOptions) Identities {
 		IdentityOptions: options,
 		accounts:        map[types.UID]*account{},
 		fabrics:         map[types.UID]*remoteFabric{},
-		wakes:           newWakes(),
+		wakes:           newWakes(namedMachine),
 	}
 }
 

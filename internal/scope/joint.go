@@ -7,6 +7,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
 )
@@ -26,32 +27,49 @@ type claimsQuery struct {
 	waiting int
 	tokens  []string
 
-	done      chan struct{}
-	unclaimed map[string]bool
-	err       error
+	done chan struct{}
+	// sent is when the question was, found what MAAS answered.
+	sent  time.Time
+	found []maas.Machine
+	err   error
 }
 
 // NoneClaimed reports that no machine is allocated under the token. It asks MAAS once for the tokens of all who ask at the same
 // time, always after the call. False means that it is not known: ask MachinesByToken.
 func (r *Readings) NoneClaimed(ctx context.Context, token string) (bool, error) {
-	call := maas.Call{Operation: "list by token"}
 	if !maas.Token(token).Valid() {
 		// In one query with others it would spoil theirs.
 		client, _ := r.source()
 		found, err := client.MachinesByTokens(ctx, token)
 		return err == nil && len(found) == 0, err
 	}
+	query, err := r.askTogether(ctx, token)
+	if err != nil {
+		return false, err
+	}
+	return unclaimed(query.tokens, query.found)[token], nil
+}
+
+// askTogether asks for the token together with those of all others who ask, always after the call.
+func (r *Readings) askTogether(ctx context.Context, token string) (*claimsQuery, error) {
+	call := maas.Call{Operation: "list by token"}
 	query := r.joinQuery(ctx, token)
 	defer r.claims.leave(query)
-	timer := r.clock.NewTimer(patience)
+	arrived := r.clock.Now()
+	timer := r.clock.NewTimer(stalled)
 	defer timer.Stop()
-	select {
-	case <-query.done:
-		return query.unclaimed[token], query.err
-	case <-ctx.Done():
-		return false, &maas.UnavailableError{Call: call, Err: ctx.Err()}
-	case <-timer.C():
-		return false, &maas.UnavailableError{Call: call, Err: errSlow}
+	for {
+		select {
+		case <-query.done:
+			return query, query.err
+		case <-ctx.Done():
+			return nil, &maas.UnavailableError{Call: call, Err: ctx.Err()}
+		case <-timer.C():
+			if r.clock.Since(arrived) >= patience || r.silent() {
+				return nil, &maas.UnavailableError{Call: call, Err: errSlow}
+			}
+			timer.Reset(stalled)
+		}
 	}
 }
 
@@ -84,11 +102,9 @@ func (r *Readings) askClaims() {
 			return
 		}
 		client, _ := r.source()
-		found, err := client.MachinesByTokens(query.ctx, query.tokens...)
-		query.err = err
-		if err == nil {
-			query.unclaimed = unclaimed(query.tokens, found)
-		}
+		query.sent = r.clock.Now()
+		query.found, query.err = client.MachinesByTokens(query.ctx, query.tokens...)
+		r.hear(query.ctx, query.sent, query.err)
 		close(query.done)
 	}
 }

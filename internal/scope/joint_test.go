@@ -175,6 +175,10 @@ func TestManyAskAtOnce(t *testing.T) {
 	r := NewReadings(fleet, time.Second, clocktesting.NewFakeClock(time.Now()))
 	claimed := aToken(t, "claimed")
 	fleet.claimed[claimed] = machineID(0)
+	// As long as the first question is not answered everybody else joins the second, however slowly they come.
+	release := fleet.hang(askTokens)
+	first := ask(t.Context(), r, aToken(t, "first"))
+	g.Eventually(func() int { return fleet.count(askTokens) }).WithTimeout(time.Minute).Should(Equal(1))
 	var group sync.WaitGroup
 	for range 200 {
 		group.Go(func() {
@@ -188,6 +192,16 @@ func TestManyAskAtOnce(t *testing.T) {
 			}
 		})
 	}
+	g.Eventually(func() int {
+		r.claims.mu.Lock()
+		defer r.claims.mu.Unlock()
+		if r.claims.next == nil {
+			return 0
+		}
+		return r.claims.next.waiting
+	}).WithTimeout(time.Minute).Should(Equal(400))
+	release()
 	group.Wait()
-	g.Expect(fleet.count(askTokens)).To(BeNumerically("<", 400))
+	g.Eventually(first).Should(Receive())
+	g.Expect(fleet.count(askTokens)).To(Equal(2))
 }

@@ -214,7 +214,7 @@ func TestAnIdentityThatCannotBeUsedIsNotPolled(t *testing.T) {
 
 func TestWakesAreCoalesced(t *testing.T) {
 	g := NewWithT(t)
-	w := newWakes()
+	w := newWakes(namedMachine)
 	for range 1000 {
 		for i := range 3 {
 			w.wake(named(fmt.Sprint("m", i))) // Nobody reads, and nobody waits.

@@ -28,17 +28,21 @@ const (
 // Invalidate, by Learn and by an event of MAAS about the machine.
 type Readings struct {
 	interval time.Duration
-	clock    clock.WithTicker
-	// wake is told of MaasMachines whose server changed; observe of how many machines were asked for. Either may be nil.
+	// idle is how often MAAS' event feed is asked while nobody waits for a machine.
+	idle  time.Duration
+	clock clock.WithTicker
+	// wake is told of the objects whose server changed; observe of how many machines were asked for. Either may be nil.
 	wake    func(types.NamespacedName)
 	observe func(machines int)
+	// hangs, if set, says that MAAS answers nothing although it is asked: then nobody waits for long.
+	hangs func() bool
 
 	reading  *gate
 	auditing *gate
 	claims   jointClaims
 
 	mu       sync.Mutex
-	maas     MAAS
+	maas     Reader
 	epoch    int
 	machines map[string]*machineReading
 	feed     coverage
@@ -46,6 +50,18 @@ type Readings struct {
 	polledUntil time.Time
 	owned       map[string]maas.Machine
 	ownedAt     time.Time
+	// heardAt is when the last question was sent that MAAS answered, trouble what became of a later one; nil if that was answered.
+	heardAt time.Time
+	trouble error
+}
+
+// Reader is what MAAS is asked for everybody. All of it are questions.
+type Reader interface {
+	Machine(ctx context.Context, systemID string) (maas.Machine, error)
+	MachinesByID(ctx context.Context, systemIDs ...string) ([]maas.Machine, error)
+	MachinesByTokens(ctx context.Context, tokens ...string) ([]maas.Machine, error)
+	MachinesOwnedBy(ctx context.Context, username string) ([]maas.Machine, error)
+	Events(ctx context.Context, after int64, query maas.EventQuery) ([]maas.Event, error)
 }
 
 // machineReading is the last answer about one machine; at is when the question was sent, zero if it no longer counts. A
@@ -68,11 +84,11 @@ type machineReading struct {
 }
 
 // NewReadings returns Readings of one account.
-func NewReadings(client MAAS, interval time.Duration, clock clock.WithTicker) *Readings {
+func NewReadings(client Reader, interval time.Duration, clock clock.WithTicker) *Readings {
 	// A little less than the interval, so that who comes back after it never just misses it.
 	pause := interval * 9 / 10
 	return &Readings{
-		maas: client, interval: interval, clock: clock, machines: map[string]*machineReading{},
+		maas: client, interval: interval, idle: idleFeed, clock: clock, machines: map[string]*machineReading{},
 		reading: newGate(clock, pause), auditing: newGate(clock, pause),
 	}
 }
@@ -85,7 +101,7 @@ func (r *Readings) Machine(ctx context.Context, systemID string, maxAge time.Dur
 	if maxAge <= 0 {
 		maxAge = r.interval
 	}
-	if !maas.ValidSystemID(systemID) || len(systemID) > sharedIDLength {
+	if !sharable(systemID) {
 		// In one query with others it would spoil theirs.
 		client, _ := r.source()
 		return client.Machine(ctx, systemID)
@@ -113,6 +129,11 @@ func (r *Readings) Machine(ctx context.Context, systemID string, maxAge time.Dur
 		return client.Machine(ctx, systemID) // Changed while it was read.
 	}
 	return r.answer(ctx, systemID, reading)
+}
+
+// sharable reports that a system ID may be put into one query with others.
+func sharable(systemID string) bool {
+	return maas.ValidSystemID(systemID) && len(systemID) <= sharedIDLength
 }
 
 // Recent returns the last reading of a machine that is younger than maxAge and was not ended, if there is one.
@@ -153,10 +174,10 @@ func (r *Readings) Learn(machine maas.Machine, sent time.Time) {
 	reading.at, reading.known, reading.listed, reading.machine, reading.refusal = sent, true, true, machine, nil
 }
 
-// Watch wakes the MaasMachine whenever a reading of the server that is not its own doing differs from the one before. What was
+// Watch wakes the object whenever a reading of the server that is not its own doing differs from the one before. What was
 // read before the first Watch of the two does not count: it may be from before the claim.
 func (r *Readings) Watch(systemID string, object types.NamespacedName) {
-	if !maas.ValidSystemID(systemID) || len(systemID) > sharedIDLength {
+	if !sharable(systemID) {
 		return
 	}
 	r.mu.Lock()
@@ -190,14 +211,14 @@ func (r *Readings) entry(systemID string) *machineReading {
 }
 
 // source returns whom to ask, and what tells a later one from it.
-func (r *Readings) source() (MAAS, int) {
+func (r *Readings) source() (Reader, int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.maas, r.epoch
 }
 
 // serve asks another client from now on, because credentials or endpoint changed: nothing read before counts.
-func (r *Readings) serve(client MAAS) {
+func (r *Readings) serve(client Reader) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.maas = client

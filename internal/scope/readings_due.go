@@ -24,7 +24,7 @@ type want struct {
 	readAt time.Time
 	// event says that MAAS recorded something about the machine since.
 	event bool
-	// watched says that a MaasMachine is to be woken if the machine changes.
+	// watched says that an object is to be woken if the machine changes.
 	watched bool
 }
 
@@ -67,8 +67,9 @@ func due(wants []want, now time.Time, ahead, interval time.Duration, feed covera
 	return ids
 }
 
-// feedDue reports that the feed is to be asked, so long after it was asked last.
-func feedDue(wants []want, since time.Duration) bool {
+// feedDue reports that the feed is to be asked, so long after it was asked last: at every poll while somebody waits, else as often
+// as idle says.
+func feedDue(wants []want, since, idle time.Duration) bool {
 	watched := false
 	for i := range wants {
 		if wants[i].maxAge > 0 {
@@ -76,7 +77,7 @@ func feedDue(wants []want, since time.Duration) bool {
 		}
 		watched = watched || wants[i].watched
 	}
-	return watched && since >= idleFeed
+	return watched && since >= idle
 }
 
 // waits reports that who accepts a reading so old waits for a change, rather than to be told of one.

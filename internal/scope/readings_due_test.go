@@ -51,10 +51,10 @@ func TestDue(t *testing.T) {
 func TestFeedDue(t *testing.T) {
 	g := NewWithT(t)
 	waited, watched, neither := want{maxAge: time.Minute}, want{watched: true}, want{}
-	g.Expect(feedDue([]want{neither}, time.Hour)).To(BeFalse(), "nobody cares")
-	g.Expect(feedDue([]want{neither, watched}, idleFeed-1)).To(BeFalse())
-	g.Expect(feedDue([]want{neither, watched}, idleFeed)).To(BeTrue(), "what is settled is looked at once a minute")
-	g.Expect(feedDue([]want{watched, waited}, 0)).To(BeTrue(), "what is waited for at every poll")
+	g.Expect(feedDue([]want{neither}, time.Hour, idleFeed)).To(BeFalse(), "nobody cares")
+	g.Expect(feedDue([]want{neither, watched}, idleFeed-1, idleFeed)).To(BeFalse())
+	g.Expect(feedDue([]want{neither, watched}, idleFeed, idleFeed)).To(BeTrue(), "what is settled is looked at once a minute")
+	g.Expect(feedDue([]want{watched, waited}, 0, idleFeed)).To(BeTrue(), "what is waited for at every poll")
 }
 
 func TestWhoWaits(t *testing.T) {

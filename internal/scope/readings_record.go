@@ -74,6 +74,20 @@ func (m *machineReading) keep(machine *maas.Machine, sent time.Time) {
 	}
 }
 
+// hear notes whether MAAS answered a question that was sent then. What its asker gave up says nothing.
+func (r *Readings) hear(ctx context.Context, sent time.Time, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case err == nil && sent.After(r.heardAt):
+		r.heardAt, r.trouble = sent, nil
+	case err != nil && ctx.Err() == nil && sent.After(r.heardAt):
+		r.trouble = err
+	}
+}
+
+func (r *Readings) silent() bool { return r.hangs != nil && r.hangs() }
+
 func (r *Readings) tell(woken []types.NamespacedName) {
 	if r.wake == nil {
 		return

@@ -9,14 +9,17 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 )
 
-// wakes hands MaasMachines that are to be reconciled now to one reader. Who wakes never waits; an object that is woken again
+// wakes hands objects that are to be reconciled now to one reader. Who wakes never waits; an object that is woken again
 // before the reader took it is handed over once.
 type wakes struct {
+	// named makes an object of which only namespace and name are set.
+	named  func(types.NamespacedName) client.Object
 	out    chan event.GenericEvent
 	signal chan struct{}
 
@@ -25,9 +28,10 @@ type wakes struct {
 	order  []types.NamespacedName
 }
 
-func newWakes() *wakes {
+func newWakes(named func(types.NamespacedName) client.Object) *wakes {
 	return &wakes{
-		out: make(chan event.GenericEvent), signal: make(chan struct{}, 1), queued: map[types.NamespacedName]bool{},
+		named: named,
+		out:   make(chan event.GenericEvent), signal: make(chan struct{}, 1), queued: map[types.NamespacedName]bool{},
 	}
 }
 
@@ -56,13 +60,20 @@ func (w *wakes) run(ctx context.Context) {
 			}
 			continue
 		}
-		machine := &infrav1.MaasMachine{ObjectMeta: metav1.ObjectMeta{Namespace: object.Namespace, Name: object.Name}}
 		select {
 		case <-ctx.Done():
 			return
-		case w.out <- event.GenericEvent{Object: machine}:
+		case w.out <- event.GenericEvent{Object: w.named(object)}:
 		}
 	}
+}
+
+func namedMachine(key types.NamespacedName) client.Object {
+	return &infrav1.MaasMachine{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+}
+
+func namedAttachment(key types.NamespacedName) client.Object {
+	return &infrav1.DPUAttachment{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
 }
 
 func (w *wakes) take() (types.NamespacedName, bool) {
