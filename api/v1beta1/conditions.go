@@ -207,6 +207,8 @@ const (
 	ForeignVPCReason = "ForeignVPC"
 	// ResolvedReason says that every port has its DPU.
 	ResolvedReason = "Resolved"
+	// MaintenancePendingReason says that DPF waits to reinstall a DPU under a tenant, or that nothing keeps it from that.
+	MaintenancePendingReason = "MaintenancePending"
 	// PostureOffReason says that the fabric asks for no posture.
 	PostureOffReason = "PostureOff"
 	// PostureCheckingReason says that the DPUs' BMCs are being asked.

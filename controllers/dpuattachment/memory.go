@@ -32,6 +32,9 @@ type cardMemory struct {
 	Ports []string `json:"ports"`
 	// Before is the Node's stretch before the first write.
 	Before vpc.Continuity `json:"before"`
+	// Repairs is how often something was put back since RepairedAt.
+	Repairs    int          `json:"repairs,omitempty"`
+	RepairedAt *metav1.Time `json:"repairedAt,omitempty"`
 }
 
 // touched reports whether anything was ever written for the attachment.

@@ -17,10 +17,13 @@ import (
 
 // observation is all that a decision is made from, read in this pass.
 type observation struct {
-	now        time.Time
-	attachment *infrav1.DPUAttachment
-	memory     memory
-	memoryErr  error
+	// now is when the pass began, or, if it was earlier, the first of the readings it uses.
+	now time.Time
+	// fresh asks for readings since the pass began; shared says that one is from before.
+	fresh, shared bool
+	attachment    *infrav1.DPUAttachment
+	memory        memory
+	memoryErr     error
 	// stateBefore is what the status said was proven.
 	stateBefore infrav1.AttachmentState
 
@@ -46,6 +49,8 @@ type observation struct {
 	resolved vpc.Finding
 	// cards are those found, and those remembered.
 	cards []card
+	// unpowered says that the server's DPUs went down with their host, as its DPUServer has it.
+	unpowered bool
 	// rival names another attachment that has not let go of the server.
 	rival string
 }
@@ -54,6 +59,10 @@ type observation struct {
 type claim struct {
 	asked   bool
 	finding vpc.Finding
+	// followed says that the claim of a running tenant is known without asking; standing is what is known, with no reason where
+	// nothing was read yet. It permits no write: whoever writes asks.
+	followed bool
+	standing vpc.Finding
 	// machine is set if the answer is Yes.
 	machine *maas.Machine
 }
@@ -68,16 +77,21 @@ type card struct {
 	want  vpc.Want
 }
 
-// wasAttached reports whether all ports were proven attached before: from then on nothing is written but to detach.
+// wasAttached reports whether all ports were proven attached before: from then on nothing is written but to detach, or to put back
+// what was taken away.
 func (o *observation) wasAttached() bool {
 	if !o.sameClaim() {
 		return false
 	}
-	if o.attachment.Status.State == infrav1.AttachmentStateAttached {
+	switch o.attachment.Status.State {
+	case infrav1.AttachmentStateAttached:
 		return true
+	case infrav1.AttachmentStateDetached:
+		return false
 	}
+	// The proof was taken back, and the time of the last one is left.
 	attached := conditionOf(o.attachment, infrav1.AttachedCondition)
-	return attached != nil && attached.Reason == infrav1.EvidenceMissingReason
+	return o.attachment.Status.ProvenAt != nil || attached != nil && attached.Reason == infrav1.EvidenceMissingReason
 }
 
 // sameClaim reports whether the status was written for the token of the spec.
@@ -138,6 +152,15 @@ func (o *observation) holds() bool {
 		}
 	}
 	return false
+}
+
+// explained says more of a DPU that does not live, where more is known.
+func (o *observation) explained(finding vpc.Finding) vpc.Finding {
+	if o.unpowered && finding.Reason == infrav1.DPUNotReadyReason {
+		finding.Reason = infrav1.DPUUnpoweredWithHostReason
+		finding.Message += "; its server is off, and a DPU in a slot without standby power goes down with it: power the server on"
+	}
+	return finding
 }
 
 func (o *observation) holder() vpc.Holder {

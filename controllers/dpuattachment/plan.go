@@ -47,6 +47,10 @@ type decision struct {
 	// proven is what is proven now. With keep set nothing is known, and what was proven before stands until it is too old.
 	proven infrav1.AttachmentState
 	keep   bool
+	// doubt, with keep, says that something was seen to change, so that the last proof counts no more.
+	doubt bool
+	// running says that a running tenant was judged: its last proof stays to be read when it is taken back.
+	running bool
 	// powerOff asks the machine wing to power the server off.
 	powerOff bool
 	// finalize drops the finalizer.
@@ -165,8 +169,11 @@ func (o *observation) sayAuthorized() said {
 		return o.before(infrav1.AuthorizedCondition)
 	case o.admission.Answer != vpc.Yes:
 		return sayFinding(o.admission)
-	case !o.claim.asked:
+	case !o.claim.asked && o.claim.standing.Reason != "":
+		return sayFinding(o.claim.standing)
+	case !o.claim.asked && o.claim.standing.Answer != vpc.Yes:
 		return o.before(infrav1.AuthorizedCondition)
+	case !o.claim.asked:
 	case o.claim.finding.Answer != vpc.Yes:
 		return sayFinding(o.claim.finding)
 	}

@@ -26,25 +26,27 @@ func paceOf(s said) pace {
 	return paceTransition
 }
 
-// decideAttach plans the way on, and the renewal of a proof.
+// decideAttach plans the way on; who has come to its end is kept there by decideRunning.
 func decideAttach(o *observation, d decision) decision {
-	if !o.authorizedBefore() && !o.claim.asked {
+	if !o.authorizedBefore() && !o.claim.asked && !o.claim.followed && (o.admission.Answer == vpc.Yes || o.holds()) {
 		d.needsClaim = true
 	}
-	running := o.wasAttached()
+	if o.wasAttached() {
+		return decideRunning(o, d)
+	}
 	// What is half way on goes no further without an answer, and says where it stands.
 	waiting := o.holds() && d.authorized.status == metav1.ConditionUnknown
-	if !running && !waiting && d.authorized.status != metav1.ConditionTrue {
+	if !waiting && d.authorized.status != metav1.ConditionTrue {
 		d.resolved = sayUnknown(infrav1.NotStartedReason, "not authorised")
 		d.attached = sayFalse(infrav1.NotStartedReason, "not authorised")
 		d.pace = paceOf(d.authorized)
 		return d
 	}
-	if finding := o.checkServer(running); finding.Answer != vpc.Yes {
-		return o.unattached(d, finding, running, true)
+	if finding := o.checkServer(false); finding.Answer != vpc.Yes {
+		return o.unattached(d, finding, true)
 	}
 	d.resolved = sayTrue(infrav1.ResolvedReason)
-	if !running && o.postureRefuses() {
+	if o.postureRefuses() {
 		d.attached, d.pace = sayFalse(infrav1.NotStartedReason, d.posture.message), paceRefused
 		return d
 	}
@@ -56,9 +58,9 @@ func decideAttach(o *observation, d decision) decision {
 		if plan.Step == vpc.StepDone {
 			continue
 		}
-		return o.advance(d, &o.cards[i], plan, running)
+		return o.advance(d, &o.cards[i], plan)
 	}
-	return o.declareAttached(d, running)
+	return o.declareAttached(d, false)
 }
 
 // checkServer says whether the server's cards are those expected, and those without a port of ours on no VPC.
@@ -81,21 +83,20 @@ func (o *observation) checkServer(running bool) vpc.Finding {
 }
 
 // advance makes the next step on a card that is not yet proven attached, if everything it hangs on is confirmed in this pass.
-func (o *observation) advance(d decision, c *card, plan vpc.Plan, running bool) decision {
-	if running || plan.Step == vpc.StepWait {
-		// Of a running tenant nothing is written again: what was taken away may have been meant to be.
-		return o.unattached(d, plan.Finding, running, !o.holdsCard(c) || plan.Finding.Reason == infrav1.ForeignVPCReason)
+func (o *observation) advance(d decision, c *card, plan vpc.Plan) decision {
+	if plan.Step == vpc.StepWait {
+		return o.unattached(d, plan.Finding, !o.holdsCard(c) || plan.Finding.Reason == infrav1.ForeignVPCReason)
 	}
-	if !o.claim.asked {
+	if !o.claim.asked && o.admission.Answer == vpc.Yes && o.network.Answer == vpc.Yes {
 		d.needsClaim = true
 	}
 	d.attached = sayFalse(plan.Finding.Reason, plan.Finding.Message)
 	switch {
+	case o.admission.Answer == vpc.Yes && o.network.Answer != vpc.Yes:
+		d.attached = sayFinding(o.network) // MAAS is asked once there is something to be written.
+		return d
 	case !o.confirmed() || o.admission.Answer != vpc.Yes:
 		d.pace = paceOf(d.authorized)
-		return d
-	case o.network.Answer != vpc.Yes:
-		d.attached = sayFinding(o.network)
 		return d
 	}
 	if plan.Step == vpc.StepJoin {
@@ -105,7 +106,7 @@ func (o *observation) advance(d decision, c *card, plan vpc.Plan, running bool) 
 			return d
 		}
 		if finding := checkUnaccounted(nics, o.devices, o.cards); finding.Answer != vpc.Yes {
-			return o.unattached(d, finding, running, true)
+			return o.unattached(d, finding, true)
 		}
 		d.memory = d.memory.with(c.device, cardMemory{Ports: portNames(c), Before: c.evidence.Stretch(o.now)})
 	}
@@ -128,16 +129,14 @@ func (o *observation) holdsCard(c *card) bool {
 
 // unattached says why the ports are not proven attached now. OnServer says that the finding speaks of the server rather than
 // of the steps of the way on.
-func (o *observation) unattached(d decision, finding vpc.Finding, running, onServer bool) decision {
+func (o *observation) unattached(d decision, finding vpc.Finding, onServer bool) decision {
 	if finding.Reason == "" {
 		finding.Reason = infrav1.AttachingPortReason
-	}
-	if running {
-		return o.lostEvidence(d, finding)
 	}
 	if finding.Reason == infrav1.EvidenceMissingReason {
 		finding.Reason = infrav1.AttachingPortReason
 	}
+	finding = o.explained(finding)
 	d.attached = sayFinding(finding)
 	if onServer {
 		d.resolved = sayFinding(finding)
@@ -149,30 +148,10 @@ func (o *observation) unattached(d decision, finding vpc.Finding, running, onSer
 	return d
 }
 
-// lostEvidence is for a running tenant whose proof cannot be renewed. What cannot be read takes nothing back; what is read and
-// contradicts does.
-func (o *observation) lostEvidence(d decision, finding vpc.Finding) decision {
-	d.resolved = sayTrue(infrav1.ResolvedReason)
-	if o.resolved.Answer != vpc.Yes {
-		d.resolved = sayFinding(o.resolved)
-	}
-	d.pace = paceTransition
-	if finding.Answer == vpc.Unknown {
-		d.keep = true
-		d.attached = sayUnknown(infrav1.EvidenceMissingReason, finding.Message)
-		return d
-	}
-	d.attached = sayFalse(infrav1.EvidenceMissingReason, finding.Message)
-	stale := o.attachment.Status.ValidUntil != nil && !o.now.Before(o.attachment.Status.ValidUntil.Time)
-	d.powerOff = o.fabric.Object.Spec.OnIsolationLost == infrav1.IsolationLostPowerOff &&
-		(finding.Reason == infrav1.ForeignVPCReason || stale)
-	return d
-}
-
 // declareAttached verifies once more after the writes. A proof that is only renewed does not hang on MAAS: no answer changes
 // nothing.
 func (o *observation) declareAttached(d decision, running bool) decision {
-	if !o.claim.asked {
+	if !o.claim.asked && !(running && o.claim.followed) {
 		d.needsClaim = true
 		d.attached = sayFalse(infrav1.AttachingPortReason, "confirming the claim once more")
 		return d

@@ -90,6 +90,7 @@ func (o *observation) undetached(d decision, finding vpc.Finding) decision {
 		finding.Reason = infrav1.DetachingPortReason
 	}
 	d = d.since(o)
+	finding = o.explained(finding)
 	d.attached = sayFinding(finding)
 	// While a port is on its way off, nothing is proven of it.
 	d.proven = ""

@@ -4,6 +4,7 @@
 package dpuattachment
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -119,6 +120,7 @@ func (o *observation) attached(t *testing.T) *observation {
 	t.Helper()
 	o.record(t, func(h *vpc.Holder) { h.Plugged = true }, true, true)
 	port := o.cards[0].want.Ports[0]
+	maps.Copy(o.cards[0].evidence.Node.Labels, o.cards[0].evidence.Carriers[0].Labels)
 	o.cards[0].evidence.Interfaces = []svcv1alpha1.ServiceInterface{{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "dpf", Name: "si", Generation: 1,

@@ -5,6 +5,7 @@ package dpuattachment
 
 import (
 	"slices"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/cluster-api/util/conditions"
@@ -51,6 +52,10 @@ func report(o *observation, d decision) {
 		status.RequestedAction = infrav1.RequestedActionPowerOff
 	}
 	if d.keep {
+		// What was proven last stays to be read; from now on it proves nothing.
+		if until := metav1.NewTime(o.now.Truncate(time.Second)); d.doubt && until.Before(status.ValidUntil) {
+			status.ValidUntil = &until
+		}
 		return
 	}
 	reportProof(o, d)
@@ -73,8 +78,8 @@ func reportProof(o *observation, d decision) {
 	case d.proven == infrav1.AttachmentStateDetached:
 		status.ProvenAt, status.ValidUntil = &now, nil
 	default:
-		// What was proven last stays to be read; it is proven no more.
-		if d.attached.reason != infrav1.EvidenceMissingReason {
+		// What was proven last of a running tenant stays to be read; it is proven no more.
+		if !d.running {
 			status.ProvenAt, status.ValidUntil = nil, nil
 		}
 	}
@@ -141,7 +146,7 @@ func summarise(o *observation, d decision) said {
 	case d.authorized.status != metav1.ConditionTrue && d.proven != infrav1.AttachmentStateAttached:
 		return d.authorized
 	case d.attached.status == metav1.ConditionTrue:
-		return sayTrue(infrav1.ReadyReason)
+		return said{status: metav1.ConditionTrue, reason: infrav1.ReadyReason, message: d.resolved.message}
 	case d.resolved.status != metav1.ConditionTrue && d.resolved.reason != "":
 		return d.resolved
 	default:

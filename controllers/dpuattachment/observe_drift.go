@@ -1,0 +1,21 @@
+// Copyright The cluster-api-provider-maas-dpu Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dpuattachment
+
+import (
+	"context"
+
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt"
+)
+
+// observeAround reads who else reaches for the server's DPUs. What is on its way off does not hang on it.
+func (r *Reconciler) observeAround(ctx context.Context, o *observation) {
+	if o.askedToDetach() || len(o.cards) == 0 {
+		return
+	}
+	around := dpfzt.ReadSurroundings(ctx, o.fabric.DPF, o.fabric.Namespace())
+	for i := range o.cards {
+		o.cards[i].evidence.Around = around
+	}
+}
