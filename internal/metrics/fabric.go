@@ -28,14 +28,37 @@ var (
 		Namespace: namespace, Name: "claim_losses_total",
 		Help: "Claims that MAAS said were lost while ports were attached or on their way, by claim source; counted once the attachment says so.",
 	}, []string{"source"})
+
+	postureChecks = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: namespace, Name: "posture_checks_total",
+		Help: "Posture checks of DPUs by fabric, check and answer (yes, no, unknown).",
+	}, []string{"fabric", "check", "answer"})
+
+	postureDuration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: namespace, Name: "posture_reading_duration_seconds",
+		Help:    "Duration of readings of DPUs' BMCs by fabric and outcome (answered, failed), from the first connection to the last answer.",
+		Buckets: []float64{.1, .3, 1, 3, 10, 30},
+	}, []string{"fabric", "outcome"})
 )
 
 func init() {
-	metrics.Registry.MustRegister(fabricRequests, fabricLatency, claimLosses)
+	metrics.Registry.MustRegister(fabricRequests, fabricLatency, claimLosses, postureChecks, postureDuration)
 }
 
 // ClaimLost counts a claim that was lost under an attachment.
 func ClaimLost(source string) { claimLosses.WithLabelValues(source).Inc() }
+
+// ObservePosture counts one finished reading of a BMC; it fits scope.FabricsOptions.ObservePosture.
+func ObservePosture(call scope.PostureCall) {
+	outcome := "answered"
+	if call.Reading.Err != nil {
+		outcome = "failed"
+	}
+	postureDuration.WithLabelValues(call.Fabric, outcome).Observe(call.Reading.Took.Seconds())
+	for _, result := range call.Reading.Results {
+		postureChecks.WithLabelValues(call.Fabric, string(result.Check), result.Answer.String()).Inc()
+	}
+}
 
 // ObserveFabric counts one finished request to a fabric; it fits scope.FabricsOptions.Observe.
 func ObserveFabric(call scope.FabricCall) {

@@ -48,6 +48,9 @@ type Fabric struct {
 
 	// Verifier returns the GET-only client of a claim source's MAAS, with its account's name.
 	Verifier func(ctx context.Context, source string) (Verifier, error)
+
+	// Posture says what the BMCs of DPUs answered.
+	Posture Postures
 }
 
 // Namespace returns DPF's namespace in the DPF management cluster.

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/posture"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
 )
 
@@ -63,6 +64,10 @@ type FabricsOptions struct {
 	Observe func(FabricCall)
 	// ObserveMaas, if set, is told of every call to a claim source's MAAS after it ended. It must not block.
 	ObserveMaas func(maas.Observation)
+	// ObservePosture, if set, is told of every reading of a BMC after it ended. It must not block.
+	ObservePosture func(PostureCall)
+	// PostureRetry is when a BMC is asked again that did not answer well; zero means the default of posture.Readings.
+	PostureRetry time.Duration
 }
 
 // NewFabrics returns Fabrics that keep a client as long as the Secret it was made from has the same resourceVersion.
@@ -115,6 +120,8 @@ type fabricMemory struct {
 	// watches are the clients that watch, of the DPF management cluster under the zero key.
 	watches   map[types.NamespacedName]WatchClient
 	verifiers map[string]*rememberedVerifier
+	// bmcs are the readings of the DPUs' BMCs; nil until somebody asks.
+	bmcs *posture.Readings
 }
 
 func (f *fabrics) Get(ctx context.Context, name string) (*Fabric, error) {
@@ -192,6 +199,7 @@ func (f *fabrics) open(ctx context.Context, object *infrav1.DPUFabric) (*Fabric,
 	fabric.Verifier = func(ctx context.Context, source string) (Verifier, error) {
 		return f.verifier(ctx, object, memory, source)
 	}
+	fabric.Posture = f.postures(object, memory)
 	return fabric, nil
 }
 
@@ -228,6 +236,9 @@ func (m *fabricMemory) close() {
 	defer m.mu.Unlock()
 	for _, v := range m.verifiers {
 		v.close()
+	}
+	if m.bmcs != nil {
+		m.bmcs.Close()
 	}
 }
 

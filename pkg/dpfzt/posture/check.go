@@ -116,11 +116,11 @@ func (p property) String() string {
 
 // facts are what was read of one card.
 type facts struct {
-	serial                 property
-	mode, rshim            property
-	privilege, biosHost    property
-	cpuModel, currentBoot  property
-	expectedSerial         string
+	serial                property
+	mode, rshim           property
+	privilege, biosHost   property
+	cpuModel, currentBoot property
+	expectedSerial        string
 }
 
 // results answers all checks. It is pure.
