@@ -154,6 +154,8 @@ type AttachmentView struct {
 	ValidUntil time.Time
 	// Broken says that attachment was contradicted by evidence, and how.
 	Broken *Problem
+	// Doubt is what the fabric wing says of a proof that it cannot renew.
+	Doubt string
 	// Unproven says that detachment could not be proven in time, or never will be.
 	Unproven bool
 	// Forced says that an operator no longer waits for that proof; the server stays ineligible.

@@ -136,6 +136,9 @@ func (p *pass) viewAttachment(attachment *infrav1.DPUAttachment, o *Observation)
 		if contradicted && view.Asked == infrav1.AttachmentStateAttached {
 			view.Broken = &Problem{Reason: attached.Reason, Message: attached.Message}
 		}
+		if attached.Status == metav1.ConditionUnknown && attached.Reason == infrav1.EvidenceMissingReason {
+			view.Doubt = attached.Message
+		}
 	}
 	if ready := conditions.Get(attachment, infrav1.ReadyCondition); ready != nil && ready.Status != metav1.ConditionTrue {
 		view.Waiting = ready.Reason

@@ -102,13 +102,21 @@ func sayAttached(o Observation) Saying {
 	case a.ready():
 		return say(metav1.ConditionTrue, infrav1.AttachmentProvenReason, "the ports are proven attached")
 	case a.Proven == infrav1.AttachmentStateAttached:
-		return say(metav1.ConditionUnknown, infrav1.ProofStaleReason, "the last proof of attachment is older than the fabric allows")
+		return say(metav1.ConditionUnknown, infrav1.ProofStaleReason, a.stale())
 	}
 	message := "waiting for the fabric to prove the ports attached"
 	if a.Waiting != "" {
 		message += ": " + a.Waiting
 	}
 	return say(metav1.ConditionFalse, infrav1.AttachingReason, message)
+}
+
+// stale says why a proof of attachment counts no more.
+func (a AttachmentView) stale() string {
+	if a.Doubt != "" {
+		return "the proof of attachment cannot be renewed: " + a.Doubt
+	}
+	return "the last proof of attachment is older than the fabric allows"
 }
 
 func sayIsolated(o Observation) Saying {
@@ -128,7 +136,7 @@ func sayIsolated(o Observation) Saying {
 	case a.ready():
 		return say(metav1.ConditionTrue, infrav1.IsolatedReason, "the ports are proven attached to the tenant's VPC only")
 	case a.Exists == maas.Yes && a.Proven == infrav1.AttachmentStateAttached && a.Asked == infrav1.AttachmentStateAttached:
-		return say(metav1.ConditionUnknown, infrav1.ProofStaleReason, "the last proof of attachment is older than the fabric allows")
+		return say(metav1.ConditionUnknown, infrav1.ProofStaleReason, a.stale())
 	}
 	return say(metav1.ConditionUnknown, infrav1.NotStartedReason, "there is no proof of attachment")
 }
