@@ -76,7 +76,7 @@ func (r *Readings) recordOwned(epoch int, sent time.Time, account string, owned 
 		}
 		told := false
 		if machine, ok := owned[id]; ok {
-			told = reading.known && reading.differs(&machine)
+			told = reading.known && r.differs(reading, &machine)
 			reading.keep(&machine, sent)
 		} else if reading.known && reading.listed && reading.machine.Owner == account {
 			// It may be somebody else's or nobody's now: only a question of its own tells.

@@ -176,7 +176,8 @@ func (f *fabrics) rememberVerifier(ctx context.Context, object *infrav1.DPUFabri
 		source: source.Name, version: version, verifier: verifier, pulse: pulse, slot: make(chan struct{}, 1),
 		readings: NewReadings(verifier, f.options.PollInterval, f.clock),
 	}
-	// What is watched here is settled: nobody asks for it, so that the feed is asked at every poll all the same.
+	// What is watched here is settled: nobody waits for it, and the feed is asked at every poll all the same.
+	remembered.readings.onlyClaims = true
 	remembered.readings.idle = f.options.PollInterval
 	remembered.readings.wake = f.wakes.wake
 	remembered.readings.hangs = func() bool { return pulse.silence() >= stalled }

@@ -34,6 +34,8 @@ type Readings struct {
 	// wake is told of the objects whose server changed; observe of how many machines were asked for. Either may be nil.
 	wake    func(types.NamespacedName)
 	observe func(machines int)
+	// onlyClaims says that only who holds a machine is news; else all that MAAS says of it.
+	onlyClaims bool
 	// hangs, if set, says that MAAS answers nothing although it is asked: then nobody waits for long.
 	hangs func() bool
 

@@ -47,7 +47,7 @@ func (r *Readings) record(epoch int, sent time.Time, ids []string, listed map[st
 		}
 		machine := listed[id]
 		// What was never known is news to nobody who asks; who does not ask has to be told that something happened.
-		told := reading.known && reading.differs(machine) || !reading.event.IsZero() && reading.maxAge == 0
+		told := reading.known && r.differs(reading, machine) || !r.onlyClaims && !reading.event.IsZero() && reading.maxAge == 0
 		reading.keep(machine, sent)
 		if told {
 			for object := range reading.watchers {
@@ -59,11 +59,17 @@ func (r *Readings) record(epoch int, sent time.Time, ids []string, listed map[st
 }
 
 // differs reports that the machine is not as last known; nil is a machine that is not listed.
-func (m *machineReading) differs(machine *maas.Machine) bool {
-	if m.listed != (machine != nil) {
+func (r *Readings) differs(known *machineReading, machine *maas.Machine) bool {
+	switch {
+	case known.listed != (machine != nil):
 		return true
+	case machine == nil:
+		return false
+	case r.onlyClaims:
+		return known.machine.Owner != machine.Owner ||
+			known.machine.Annotations[maas.AnnotationToken] != machine.Annotations[maas.AnnotationToken]
 	}
-	return machine != nil && !equality.Semantic.DeepEqual(m.machine, *machine)
+	return !equality.Semantic.DeepEqual(known.machine, *machine)
 }
 
 func (m *machineReading) keep(machine *maas.Machine, sent time.Time) {
