@@ -5,11 +5,11 @@ package fabricscope_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -64,6 +64,17 @@ func patchOf(operations ...string) client.Patch {
 	return client.RawPatch(types.JSONPatchType, []byte("["+strings.Join(operations, ",")+"]"))
 }
 
+var recordPath = "/metadata/annotations/" + escaped(vpc.HolderAnnotation)
+
+// record writes a holder's record.
+func record(op string, holder vpc.Holder) string {
+	value, err := holder.Encode()
+	if err != nil {
+		panic(err)
+	}
+	return operation(op, recordPath, strconv.Quote(value))
+}
+
 func operation(op, path, value string) string {
 	if op == "remove" {
 		return fmt.Sprintf(`{"op":"remove","path":%q}`, path)
@@ -86,20 +97,27 @@ func TestAccountPlugsDPUsAndChangesNothingElse(t *testing.T) {
 	}).Should(Satisfy(refusedByPolicy))
 
 	for kind, object := range targets {
-		for name, operations := range map[string][]string{
-			"plug": {
-				operation("add", label(vpc.VPCKey), `"red"`), operation("add", label(vpc.PortKey(0)), `"net"`),
-				operation("add", label(vpc.PortKey(11)), `"net"`),
-				operation("add", "/metadata/annotations/"+escaped(vpc.HolderAnnotation), `"{}"`),
-			},
-			"nothing": nil,
-		} {
-			g.Expect(world.Account.Patch(t.Context(), object.DeepCopyObject().(client.Object), patchOf(operations...))).To(Succeed(), "%s: %s", kind, name)
+		red := vpc.Holder{Installation: "i", Namespace: "red", Attachment: "claim-1", TokenHash: "h1"}
+		blue := vpc.Holder{Installation: "i", Namespace: "blue", Attachment: "claim-1", TokenHash: "h2"}
+		patch := func(operations ...string) error {
+			return world.Account.Patch(t.Context(), object.DeepCopyObject().(client.Object), patchOf(operations...))
 		}
-		g.Expect(world.Account.Patch(t.Context(), object.DeepCopyObject().(client.Object), patchOf(
+		g.Expect(patch(
+			operation("add", label(vpc.VPCKey), `"red"`), operation("add", label(vpc.PortKey(0)), `"net"`),
+			operation("add", label(vpc.PortKey(11)), `"net"`), record("add", red),
+		)).To(Succeed(), "%s: plug", kind)
+		g.Expect(patch()).To(Succeed(), "%s: nothing", kind)
+		g.Expect(patch(record("replace", blue))).To(Satisfy(refusedByPolicy), "%s: a DPU another claim holds", kind)
+		g.Expect(patch(operation("replace", recordPath, `"{}"`))).To(Satisfy(refusedByPolicy), "%s: a record of nobody", kind)
+		g.Expect(patch(operation("remove", recordPath, ""))).To(Satisfy(refusedByPolicy), "%s: the record taken away", kind)
+		red.Plugged = true
+		g.Expect(patch(record("replace", red))).To(Succeed(), "%s: the same claim goes on", kind)
+		red.Detached = true
+		g.Expect(patch(
 			operation("remove", label(vpc.VPCKey), ""), operation("remove", label(vpc.PortKey(0)), ""), operation("remove", label(vpc.PortKey(11)), ""),
-			operation("remove", "/metadata/annotations/"+escaped(vpc.HolderAnnotation), ""),
-		))).To(Succeed(), "%s: unplug", kind)
+			record("replace", red),
+		)).To(Succeed(), "%s: unplug", kind)
+		g.Expect(patch(record("replace", blue))).To(Succeed(), "%s: a DPU that was let go", kind)
 
 		for name, refused := range map[string]string{
 			"foreign node label":     operation("add", label("kubernetes.io/hostname"), `"x"`),
@@ -220,14 +238,4 @@ func TestAccountMakesOnlyWhatIsItsOwn(t *testing.T) {
 	g.Expect(world.Account.Patch(t.Context(), foreign.DeepCopy(), open, client.DryRunAll)).To(Satisfy(refusedByPolicy))
 	take := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"i/red/main"}}}`, vpc.OwnerAnnotation))
 	g.Expect(world.Account.Patch(t.Context(), foreign.DeepCopy(), take, client.DryRunAll)).To(Satisfy(refusedByPolicy), "an owner mark on what is not ours")
-}
-
-func TestAccountReadsNoSecretOfDPF(t *testing.T) {
-	g := expect(t)
-	for _, key := range []client.ObjectKey{
-		{Namespace: dpfNamespace, Name: "dpu-cluster-admin-kubeconfig"}, {Namespace: dpfNamespace, Name: "bmc-password"},
-	} {
-		g.Expect(world.Account.Get(t.Context(), key, &corev1.Secret{})).To(Satisfy(apierrors.IsForbidden), key.String())
-	}
-	g.Expect(world.Account.List(t.Context(), &corev1.SecretList{}, client.InNamespace(scope.CredentialNamespace))).To(Satisfy(apierrors.IsForbidden))
 }
