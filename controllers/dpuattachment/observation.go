@@ -11,6 +11,7 @@ import (
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/posture"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
 )
@@ -51,6 +52,8 @@ type observation struct {
 	cards []card
 	// unpowered says that the server's DPUs went down with their host, as its DPUServer has it.
 	unpowered bool
+	// bmcs are what the BMCs of the cards answered, if the fabric asks for any posture.
+	bmcs []posture.CardReading
 	// rival names another attachment that has not let go of the server.
 	rival string
 }

@@ -52,6 +52,7 @@ func (r *Reconciler) observe(ctx context.Context, attachment *infrav1.DPUAttachm
 	if err := r.observeCards(ctx, o); err != nil {
 		return nil, err
 	}
+	r.observePosture(o)
 	r.observeAdopted(ctx, o)
 	o.network = r.observeNetwork(ctx, o)
 	return o, nil

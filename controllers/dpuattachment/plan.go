@@ -4,8 +4,6 @@
 package dpuattachment
 
 import (
-	"slices"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
@@ -178,27 +176,6 @@ func (o *observation) sayAuthorized() said {
 		return sayFinding(o.claim.finding)
 	}
 	return sayTrue(infrav1.AuthorizedReason)
-}
-
-// sayPosture says what is known of the BMCs. This version asks none: a fabric that enforces posture gets no attachment.
-func (o *observation) sayPosture() said {
-	if o.fabric == nil {
-		return o.before(infrav1.PostureVerifiedCondition)
-	}
-	if mode := o.fabric.Object.Spec.Posture.Mode; mode != "" && mode != infrav1.PostureOff {
-		return sayUnknown(infrav1.NotStartedReason, "posture "+string(mode)+" is asked for and not checked yet")
-	}
-	if slices.ContainsFunc(o.fabric.Object.Spec.Posture.Overrides, func(p infrav1.PostureOverride) bool { return p.Mode != infrav1.PostureOff }) {
-		return sayUnknown(infrav1.NotStartedReason, "single posture checks are asked for and not made yet")
-	}
-	return sayTrue(infrav1.PostureOffReason)
-}
-
-// postureRefuses reports that the fabric wants a check enforced.
-func (o *observation) postureRefuses() bool {
-	posture := o.fabric.Object.Spec.Posture
-	return posture.Mode == infrav1.PostureEnforce ||
-		slices.ContainsFunc(posture.Overrides, func(p infrav1.PostureOverride) bool { return p.Mode == infrav1.PostureEnforce })
 }
 
 // before repeats what a condition said last.

@@ -47,7 +47,7 @@ func decideAttach(o *observation, d decision) decision {
 	}
 	d.resolved = sayTrue(infrav1.ResolvedReason)
 	if o.postureRefuses() {
-		d.attached, d.pace = sayFalse(infrav1.NotStartedReason, d.posture.message), paceRefused
+		d.attached, d.pace = sayFalse(infrav1.NotStartedReason, d.posture.message), o.posturePace()
 		return d
 	}
 	for i := range o.cards {

@@ -200,6 +200,7 @@ func (r *Reconciler) pass(ctx context.Context, attachment *infrav1.DPUAttachment
 		return ctrl.Result{}, fmt.Errorf("prepare to report on DPUAttachment %s/%s: %w", attachment.Namespace, attachment.Name, err)
 	}
 	result := r.act(ctx, seen, &decided)
+	r.announcePosture(seen, decided)
 	report(seen, decided)
 	r.announce(seen, decided)
 	if err := helper.Patch(ctx, attachment, patch.WithOwnedConditions{Conditions: ownedConditions}); err != nil {

@@ -18,7 +18,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
-	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/posture"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
 )
 
@@ -121,7 +120,7 @@ type fabricMemory struct {
 	watches   map[types.NamespacedName]WatchClient
 	verifiers map[string]*rememberedVerifier
 	// bmcs are the readings of the DPUs' BMCs; nil until somebody asks.
-	bmcs *posture.Readings
+	bmcs *bmcReadings
 }
 
 func (f *fabrics) Get(ctx context.Context, name string) (*Fabric, error) {

@@ -6,8 +6,10 @@ package scope
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
@@ -26,6 +28,38 @@ const (
 type Postures interface {
 	// Latest returns the last reading of a card, and whether it was begun at or after since.
 	Latest(card posture.Card, since time.Time, urgent bool) (posture.Reading, bool)
+
+	// Await wakes a DPUAttachment once, by Fabrics.Wakes, after the next reading of a card.
+	Await(device string, attachment types.NamespacedName)
+}
+
+// bmcReadings are the readings of one fabric, and who waits for them.
+type bmcReadings struct {
+	*posture.Readings
+	wake func(types.NamespacedName)
+
+	mu      sync.Mutex
+	waiting map[string]map[types.NamespacedName]bool
+}
+
+// Await implements Postures.
+func (b *bmcReadings) Await(device string, attachment types.NamespacedName) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.waiting[device] == nil {
+		b.waiting[device] = map[types.NamespacedName]bool{}
+	}
+	b.waiting[device][attachment] = true
+}
+
+func (b *bmcReadings) tell(device string) {
+	b.mu.Lock()
+	waiting := b.waiting[device]
+	delete(b.waiting, device)
+	b.mu.Unlock()
+	for attachment := range waiting {
+		b.wake(attachment)
+	}
 }
 
 // PostureCall describes one finished reading of a BMC.
@@ -47,10 +81,15 @@ func (f *fabrics) postures(object *infrav1.DPUFabric, memory *fabricMemory) Post
 			},
 			Clock: f.options.Clock, Retry: f.options.PostureRetry,
 		}
-		if f.options.ObservePosture != nil {
-			options.Observe = func(call posture.Call) { f.options.ObservePosture(PostureCall{Fabric: name, Call: call}) }
+		bmcs := &bmcReadings{wake: f.wakes.wake, waiting: map[string]map[types.NamespacedName]bool{}}
+		options.Observe = func(call posture.Call) {
+			bmcs.tell(call.Card.Device)
+			if f.options.ObservePosture != nil {
+				f.options.ObservePosture(PostureCall{Fabric: name, Call: call})
+			}
 		}
-		memory.bmcs = posture.NewReadings(options)
+		bmcs.Readings = posture.NewReadings(options)
+		memory.bmcs = bmcs
 	}
 	return memory.bmcs
 }
