@@ -14,6 +14,7 @@ import (
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
 )
 
 // act makes the decided write and says when to look again. A write whose outcome is not known is not repeated: the next pass
@@ -37,9 +38,11 @@ func (r *Reconciler) act(ctx context.Context, o *observation, d *decision) ctrl.
 		return ctrl.Result{RequeueAfter: r.PollInterval}
 	}
 	log.Info("Wrote the labels of a DPU")
-	return ctrl.Result{RequeueAfter: r.PollInterval}
+	return ctrl.Result{RequeueAfter: r.interval(o, paceTransition)}
 }
 
+// interval is when the next pass follows if nothing wakes the attachment before. What no watch shows is polled: MAAS, and
+// fabrics whose watches are broken.
 func (r *Reconciler) interval(o *observation, p pace) time.Duration {
 	switch p {
 	case paceDone:
@@ -47,10 +50,27 @@ func (r *Reconciler) interval(o *observation, p pace) time.Duration {
 	case paceRefused:
 		return refusedIntervals * r.PollInterval
 	case paceSteady:
-		return o.proofMaxAge() / proofsPerMaxAge
+		renewal := o.proofMaxAge() / proofsPerMaxAge
+		if !r.watched(o) {
+			renewal = min(renewal, unwatchedInterval)
+		}
+		return renewal
 	default:
+		if r.watched(o) && o.waitsForFabric() {
+			return watchedIntervals * r.PollInterval
+		}
 		return r.PollInterval
 	}
+}
+
+// watched reports whether changes of everything the proof is made of are watched.
+func (r *Reconciler) watched(o *observation) bool {
+	return o.fabric != nil && r.Watches.Covers(o.fabric.Object.Name, o.dpuClusters()...)
+}
+
+// waitsForFabric reports whether it is not MAAS, or the management cluster, whose answer is missing.
+func (o *observation) waitsForFabric() bool {
+	return o.admission.Answer == vpc.Yes && (!o.claim.asked || o.claim.finding.Answer == vpc.Yes) && o.resolved.Answer != vpc.Unknown
 }
 
 // announce tells of what changed.

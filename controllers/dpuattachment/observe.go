@@ -10,9 +10,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/cluster-api/util/conditions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
@@ -24,9 +27,9 @@ import (
 var yes = vpc.Finding{Answer: vpc.Yes}
 
 // observe reads everything but the claim. It fails only where the management cluster does not answer; what others do not
-// answer is an Unknown in the observation.
-func (r *Reconciler) observe(ctx context.Context, attachment *infrav1.DPUAttachment) (*observation, error) {
-	o := &observation{now: r.Clock.Now(), attachment: attachment, stateBefore: attachment.Status.State}
+// answer is an Unknown in the observation. Fresh takes no reading from before the pass.
+func (r *Reconciler) observe(ctx context.Context, attachment *infrav1.DPUAttachment, fresh bool) (*observation, error) {
+	o := &observation{now: r.Clock.Now(), fresh: fresh, attachment: attachment, stateBefore: attachment.Status.State}
 	o.memory, o.memoryErr = memoryOf(attachment)
 	if o.provenDetached() && o.askedToDetach() {
 		return o, nil
@@ -54,6 +57,7 @@ func (r *Reconciler) observe(ctx context.Context, attachment *infrav1.DPUAttachm
 	}
 	r.observePosture(o)
 	r.observeAdopted(ctx, o)
+	r.observeAround(ctx, o)
 	o.network = r.observeNetwork(ctx, o)
 	return o, nil
 }
@@ -83,7 +87,7 @@ func (r *Reconciler) observeNetwork(ctx context.Context, o *observation) vpc.Fin
 	if o.tenant == nil {
 		return vpc.Finding{Answer: vpc.No, Reason: infrav1.VPCNotFoundReason, Message: "there is no TenantVPC " + o.attachment.Spec.VPCName}
 	}
-	if o.wasAttached() || o.askedToDetach() {
+	if o.askedToDetach() {
 		return yes // Nothing hangs on it: evidence is read from the DPU cluster.
 	}
 	objects, err := dpfzt.ReadObjects(ctx, o.fabric.DPF, o.place, o.tenant, o.wantedInterfaces())
@@ -113,7 +117,8 @@ func (r *Reconciler) observeCards(ctx context.Context, o *observation) error {
 		Values: dpfzt.LabelValues(o.fabric.Object, o.attachment.Spec.Server.Source, o.attachment.Spec.Server.SystemID),
 	}
 	asked := r.macsOf(ctx, o, pinned, &query)
-	server, err := dpfzt.FindServer(ctx, o.fabric.DPF, query)
+	notBefore := r.notBefore(o)
+	server, err := r.findServer(ctx, o, query, notBefore)
 	o.resolved = asked.unless(resolveFinding(err))
 	if o.resolved.Answer == vpc.Yes {
 		o.resolved = checkPinned(server, pinned)
@@ -133,10 +138,67 @@ func (r *Reconciler) observeCards(ctx context.Context, o *observation) error {
 	if finding := o.assign(server); o.resolved.Answer == vpc.Yes {
 		o.resolved = finding
 	}
+	states := r.Readings.States(ctx, o.fabric.Object.Name, o.fabric.DPUCluster, o.dpuClusters(), notBefore)
 	for i := range o.cards {
-		o.cards[i].evidence = dpfzt.ReadEvidence(ctx, dpfzt.DPUClusters(o.fabric.DPUCluster), o.cards[i].member, place).For(o.holder())
+		key, _ := o.cards[i].member.ClusterKey()
+		o.cards[i].evidence = states[key].Evidence(o.cards[i].member, place).For(o.holder())
+	}
+	for _, state := range states {
+		o.readAt(state.Started())
 	}
 	return nil
+}
+
+// readAt makes the pass speak of a time when none of its readings had started yet: a proof is as old as what it was made from.
+func (o *observation) readAt(started time.Time) {
+	if !started.IsZero() && started.Before(o.now) {
+		o.now, o.shared = started, true
+	}
+}
+
+// notBefore is when a reading must have started to count in this pass: since it began, or, where it only renews a proof, lately
+// and since something was seen to change.
+func (r *Reconciler) notBefore(o *observation) time.Time {
+	proven := o.attachment.Status.ProvenAt
+	if o.fresh || o.stateBefore != infrav1.AttachmentStateAttached || !o.sameClaim() || o.askedToDetach() || o.memory.DetachingSince != nil || proven == nil {
+		return o.now
+	}
+	notBefore := o.now.Add(-dpfzt.SteadyMaxAge)
+	for _, since := range []time.Time{proven.Time, r.Watches.WokenAt(client.ObjectKeyFromObject(o.attachment))} {
+		if since.After(notBefore) {
+			notBefore = since
+		}
+	}
+	return notBefore
+}
+
+// findServer finds the server's cards: among all that were read for everybody, where an older reading will do, else by asking
+// for them alone.
+func (r *Reconciler) findServer(ctx context.Context, o *observation, query dpfzt.Query, notBefore time.Time) (dpfzt.Server, error) {
+	if !notBefore.Before(o.now) || len(query.MACs) > 0 {
+		return dpfzt.FindServer(ctx, o.fabric.DPF, query)
+	}
+	inventory, err := r.Readings.Inventory(ctx, o.fabric.Object.Name, o.fabric.DPF, query.Namespace, notBefore)
+	if err != nil {
+		return dpfzt.Server{}, err
+	}
+	server, err := inventory.Server(query.LabelKey, query.Values)
+	if err != nil {
+		return dpfzt.FindServer(ctx, o.fabric.DPF, query)
+	}
+	o.readAt(inventory.Started())
+	return server, nil
+}
+
+// dpuClusters are those the server's cards have joined.
+func (o *observation) dpuClusters() []types.NamespacedName {
+	var keys []types.NamespacedName
+	for i := range o.cards {
+		if key, joined := o.cards[i].member.ClusterKey(); joined && !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 func resolveFinding(err error) vpc.Finding {
@@ -160,6 +222,9 @@ func (r *Reconciler) pinnedCards(ctx context.Context, o *observation) ([]infrav1
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("read DPUServer %s: %w", name, err)
+	}
+	if healthy := conditions.Get(server, infrav1.HealthyCondition); healthy != nil {
+		o.unpowered = healthy.Reason == infrav1.DPUUnpoweredWithHostReason
 	}
 	return server.Status.DPUs, nil
 }
@@ -243,7 +308,7 @@ func (o *observation) wantOf(c card) vpc.Want {
 	}
 	name := o.place.VPCName(tenant)
 	want := vpc.Want{
-		Namespace: o.place.Namespace, VPCName: name, VPCLabels: map[string]string{vpc.VPCKey: name}, Claim: o.holder(),
+		Namespace: o.place.Namespace, VPCName: name, VPCLabels: map[string]string{vpc.VPCKey: name}, Claim: o.holder(), Before: o.memory.Cards[c.device].Before,
 	}
 	for _, port := range c.ports {
 		pf := ptr.Deref(port.PF, 0)

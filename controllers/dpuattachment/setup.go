@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/metrics"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt"
 )
@@ -41,6 +42,10 @@ const (
 	refusedIntervals = 6
 	// proofsPerMaxAge is how often a proof is renewed within its greatest age.
 	proofsPerMaxAge = 3
+	// unwatchedInterval is how often a steady attachment is looked at whose fabric is not watched, at most.
+	unwatchedInterval = 45 * time.Second
+	// watchedIntervals is how many poll intervals pass before what is under way is looked at although no watch tells of a change.
+	watchedIntervals = 3
 	// nextPass follows at once.
 	nextPass = time.Millisecond
 	// passTimeout bounds everything one pass asks of others.
@@ -64,6 +69,10 @@ type Reconciler struct {
 	PollInterval time.Duration
 	// Sources of further requests, for example watches on DPF and DPU clusters, besides polling.
 	Sources []source.Source
+	// Watches say whether those watches are to be relied on; nil means that there are none.
+	Watches *scope.FabricWatches
+	// Readings are shared with others who read the same fabrics; nil means nobody.
+	Readings *dpfzt.Readings
 
 	labelPlaces *dpfzt.LabelPlaces
 }
@@ -94,15 +103,9 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, opt
 }
 
 // serverIndex finds the attachments of a server among thousands.
-const serverIndex = "dpuattachment.server"
+const serverIndex = scope.AttachmentServerIndex
 
-func byServer(object client.Object) []string {
-	attachment, ok := object.(*infrav1.DPUAttachment)
-	if !ok {
-		return nil
-	}
-	return []string{infrav1.DPUServerName(attachment.Spec.Server.Source, attachment.Spec.Server.SystemID)}
-}
+func byServer(object client.Object) []string { return scope.AttachmentServer(object) }
 
 func (r *Reconciler) setDefaults() {
 	if r.PollInterval == 0 {
@@ -110,6 +113,9 @@ func (r *Reconciler) setDefaults() {
 	}
 	if r.labelPlaces == nil {
 		r.labelPlaces = dpfzt.NewLabelPlaces(r.Clock)
+	}
+	if r.Readings == nil {
+		r.Readings = dpfzt.NewReadings(r.Clock, nil)
 	}
 }
 
@@ -174,10 +180,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	return r.pass(ctx, attachment)
 }
 
-func (r *Reconciler) pass(ctx context.Context, attachment *infrav1.DPUAttachment) (ctrl.Result, error) {
-	seen, err := r.observe(ctx, attachment)
+// look observes and decides. Fresh takes no reading from before this pass.
+func (r *Reconciler) look(ctx context.Context, attachment *infrav1.DPUAttachment, fresh bool) (*observation, decision, error) {
+	seen, err := r.observe(ctx, attachment, fresh)
 	if err != nil {
-		return ctrl.Result{}, err
+		return nil, decision{}, err
 	}
 	decided := decide(seen)
 	if decided.needsClaim {
@@ -187,6 +194,18 @@ func (r *Reconciler) pass(ctx context.Context, attachment *infrav1.DPUAttachment
 	if decided.needsDevices {
 		r.observeDevices(ctx, seen)
 		decided = decide(seen)
+	}
+	return seen, decided, nil
+}
+
+func (r *Reconciler) pass(ctx context.Context, attachment *infrav1.DPUAttachment) (ctrl.Result, error) {
+	seen, decided, err := r.look(ctx, attachment, false)
+	if err == nil && decided.write != nil && seen.shared {
+		// What was read for others, before this pass, is not acted on.
+		seen, decided, err = r.look(ctx, attachment, true)
+	}
+	if err != nil {
+		return ctrl.Result{}, err
 	}
 	// The memory is stored before the write it remembers.
 	switch err := r.storeMemory(ctx, attachment, decided.memory); {
@@ -199,12 +218,16 @@ func (r *Reconciler) pass(ctx context.Context, attachment *infrav1.DPUAttachment
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("prepare to report on DPUAttachment %s/%s: %w", attachment.Namespace, attachment.Name, err)
 	}
+	loss := seen.losesClaim()
 	result := r.act(ctx, seen, &decided)
 	r.announcePosture(seen, decided)
 	report(seen, decided)
 	r.announce(seen, decided)
 	if err := helper.Patch(ctx, attachment, patch.WithOwnedConditions{Conditions: ownedConditions}); err != nil {
 		return result, client.IgnoreNotFound(err)
+	}
+	if loss {
+		metrics.ClaimLost(attachment.Spec.Server.Source)
 	}
 	if !decided.finalize {
 		return result, nil

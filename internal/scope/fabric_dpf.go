@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
@@ -79,42 +80,77 @@ func (f *fabrics) dpfClient(ctx context.Context, object *infrav1.DPUFabric, memo
 	}
 	memory.mu.Lock()
 	defer memory.mu.Unlock()
-	version := string(secret.UID) + "/" + secret.ResourceVersion
+	version := versionOf(secret)
 	if memory.dpf.client != nil && memory.dpf.version == version {
 		return memory.dpf.client, nil
 	}
 	c, err := f.newClient(kubeconfig, object.Name, TargetDPF)
 	if err != nil {
-		return nil, &UnusableError{
-			Reason:  infrav1.SecretInvalidReason,
-			Message: fmt.Sprintf("key %s of Secret %s/%s is not usable", KubeconfigKey, secret.Namespace, secret.Name), Err: err,
-		}
+		return nil, dpfSecretInvalid(secret, err)
 	}
 	memory.dpf = rememberedClient{version: version, client: c}
 	return c, nil
 }
 
+func versionOf(secret *corev1.Secret) string {
+	return string(secret.UID) + "/" + secret.ResourceVersion
+}
+
+func dpfSecretInvalid(secret *corev1.Secret, err error) error {
+	return &UnusableError{
+		Reason:  infrav1.SecretInvalidReason,
+		Message: fmt.Sprintf("key %s of Secret %s/%s is not usable", KubeconfigKey, secret.Namespace, secret.Name), Err: err,
+	}
+}
+
 // newClient makes a client from a kubeconfig, without any request yet.
 func (f *fabrics) newClient(kubeconfig []byte, fabric, target string) (client.Client, error) {
-	config, err := RESTConfigFromKubeconfig(kubeconfig)
-	if err != nil {
-		return nil, err
-	}
-	scheme, err := NewFabricScheme()
+	config, options, err := f.config(kubeconfig, fabric, target)
 	if err != nil {
 		return nil, err
 	}
 	config.Timeout = f.options.Timeout
+	silence := &silence{}
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return &silentTransport{next: next, silence: silence, clock: f.options.Clock}
+	})
+	c, err := client.New(config, options)
+	if err != nil {
+		return nil, errUnreadablePEM
+	}
+	return c, nil
+}
+
+// newWatchClient makes a client whose requests last as long as their contexts.
+func (f *fabrics) newWatchClient(kubeconfig []byte, fabric, target string) (client.WithWatch, error) {
+	config, options, err := f.config(kubeconfig, fabric, target)
+	if err != nil {
+		return nil, err
+	}
+	c, err := client.NewWithWatch(config, options)
+	if err != nil {
+		return nil, errUnreadablePEM
+	}
+	return c, nil
+}
+
+var errUnreadablePEM = &KubeconfigError{Problem: "holds certificates or keys that cannot be read: write the content of PEM files, base64-encoded"}
+
+func (f *fabrics) config(kubeconfig []byte, fabric, target string) (*rest.Config, client.Options, error) {
+	config, err := RESTConfigFromKubeconfig(kubeconfig)
+	if err != nil {
+		return nil, client.Options{}, err
+	}
+	scheme, err := NewFabricScheme()
+	if err != nil {
+		return nil, client.Options{}, err
+	}
 	config.QPS, config.Burst = 100, 200
 	config.UserAgent = "cluster-api-provider-maas-dpu/fabric"
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return &observedTransport{next: next, fabrics: f, fabric: fabric, target: target}
 	})
-	c, err := client.New(config, client.Options{Scheme: scheme, Mapper: fabricMapper(scheme)})
-	if err != nil {
-		return nil, &KubeconfigError{Problem: "holds certificates or keys that cannot be read: write the content of PEM files, base64-encoded"}
-	}
-	return c, nil
+	return config, client.Options{Scheme: scheme, Mapper: fabricMapper(scheme)}, nil
 }
 
 // fabricMapper knows the kinds by heart: asking an API server for them, which a client does at its first request, would hold every

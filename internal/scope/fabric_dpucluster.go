@@ -54,11 +54,8 @@ func shortHash(s string) string {
 	return hex.EncodeToString(sum[:4])
 }
 
-// dpuClusterReader returns the read-only client of a DPU cluster.
-func (f *fabrics) dpuClusterReader(ctx context.Context, fabric *Fabric, memory *fabricMemory, key types.NamespacedName) (client.Reader, error) {
-	var secret *corev1.Secret
-	var dataKey string
-	var err error
+// dpuClusterSecret reads the Secret with a DPU cluster's kubeconfig, which is under dataKey.
+func (f *fabrics) dpuClusterSecret(ctx context.Context, fabric *Fabric, key types.NamespacedName) (secret *corev1.Secret, dataKey string, err error) {
 	switch mode := fabric.Object.Spec.Backend.OVNVPC.DPUClusterAccess; mode {
 	case infrav1.DPUClusterAccessAdminKubeconfig:
 		dataKey = provisioningv1alpha1.AdminKubeconfigKey
@@ -69,22 +66,32 @@ func (f *fabrics) dpuClusterReader(ctx context.Context, fabric *Fabric, memory *
 	default:
 		err = &UnusableError{Reason: infrav1.FabricNotReadyReason, Message: fmt.Sprintf("DPUFabric %s has an unknown dpuClusterAccess %s", fabric.Object.Name, mode)}
 	}
+	return secret, dataKey, err
+}
+
+func dpuClusterSecretInvalid(secret *corev1.Secret, dataKey string, key types.NamespacedName, err error) error {
+	return &UnusableError{
+		Reason:  infrav1.SecretInvalidReason,
+		Message: fmt.Sprintf("key %s of DPF's Secret %s/%s for DPUCluster %s is not usable", dataKey, secret.Namespace, secret.Name, key), Err: err,
+	}
+}
+
+// dpuClusterReader returns the read-only client of a DPU cluster.
+func (f *fabrics) dpuClusterReader(ctx context.Context, fabric *Fabric, memory *fabricMemory, key types.NamespacedName) (client.Reader, error) {
+	secret, dataKey, err := f.dpuClusterSecret(ctx, fabric, key)
 	if err != nil {
 		return nil, err
 	}
 
 	memory.mu.Lock()
 	defer memory.mu.Unlock()
-	version := string(secret.UID) + "/" + secret.ResourceVersion
+	version := versionOf(secret)
 	if remembered, ok := memory.dpuClusters[key]; ok && remembered.version == version {
 		return readOnly{remembered.client}, nil
 	}
 	c, err := f.newClient(secret.Data[dataKey], fabric.Object.Name, TargetDPUCluster)
 	if err != nil {
-		return nil, &UnusableError{
-			Reason:  infrav1.SecretInvalidReason,
-			Message: fmt.Sprintf("key %s of DPF's Secret %s/%s for DPUCluster %s is not usable", dataKey, secret.Namespace, secret.Name, key), Err: err,
-		}
+		return nil, dpuClusterSecretInvalid(secret, dataKey, key, err)
 	}
 	memory.dpuClusters[key] = rememberedClient{version: version, client: c}
 	return readOnly{c}, nil

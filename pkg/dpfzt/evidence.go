@@ -7,10 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -41,55 +41,12 @@ func (m Member) evidence(place LabelPlace) vpc.Evidence {
 	return vpc.Evidence{Server: m.Node, Device: m.Device, DPU: m.DPU, Carriers: m.carriers(place)}
 }
 
-// ReadEvidence reads what there is to know of one DPU. What cannot be read is said in the evidence, which then proves nothing.
-func ReadEvidence(ctx context.Context, clusters DPUClusters, member Member, place LabelPlace) vpc.Evidence {
-	evidence := member.evidence(place)
-	key, joined := member.ClusterKey()
-	if !joined {
-		evidence.ClusterError = errNotJoined
-		return evidence
-	}
-	reader, err := clusters(ctx, key)
-	if err == nil {
-		err = readNode(ctx, reader, member.DPU.Name, &evidence)
-	}
-	evidence.ClusterError = err
-	return evidence
-}
-
-// readNode reads the interfaces before the Node: only then does a Node that lives say that its agents saw them go.
-func readNode(ctx context.Context, reader client.Reader, name string, evidence *vpc.Evidence) error {
-	interfaces := &svcv1alpha1.ServiceInterfaceList{}
-	if err := reader.List(ctx, interfaces); err != nil {
-		return fmt.Errorf("list ServiceInterfaces: %w", err)
-	}
-	for i := range interfaces.Items {
-		if node := interfaces.Items[i].Spec.Node; node != nil && *node == name {
-			evidence.Interfaces = append(evidence.Interfaces, interfaces.Items[i])
-		}
-	}
-	node := &corev1.Node{}
-	switch err := reader.Get(ctx, client.ObjectKey{Name: name}, node); {
-	case apierrors.IsNotFound(err):
-		return nil
-	case err != nil:
-		return fmt.Errorf("read Node %s: %w", name, err)
-	}
-	evidence.Node = node
-	lease := &coordinationv1.Lease{}
-	switch err := reader.Get(ctx, client.ObjectKey{Namespace: corev1.NamespaceNodeLease, Name: name}, lease); {
-	case apierrors.IsNotFound(err):
-		return nil
-	case err != nil:
-		return fmt.Errorf("read Lease %s: %w", name, err)
-	}
-	evidence.Lease = lease
-	return nil
-}
-
-// ClusterState is everything of a DPU cluster that evidence is made of, read at once for many DPUs.
+// ClusterState is everything of a DPU cluster that evidence is made of, read at once for many DPUs. It is shared: nothing in it
+// is to be changed.
 type ClusterState struct {
+	started    time.Time
 	err        error
+	all        []svcv1alpha1.ServiceInterface
 	nodes      map[string]*corev1.Node
 	leases     map[string]*coordinationv1.Lease
 	interfaces map[string][]svcv1alpha1.ServiceInterface
@@ -97,9 +54,7 @@ type ClusterState struct {
 
 // ReadClusterState reads a whole DPU cluster. A failure is kept and said in all evidence made of it.
 func ReadClusterState(ctx context.Context, clusters DPUClusters, key types.NamespacedName) *ClusterState {
-	state := &ClusterState{
-		nodes: map[string]*corev1.Node{}, leases: map[string]*coordinationv1.Lease{}, interfaces: map[string][]svcv1alpha1.ServiceInterface{},
-	}
+	state := &ClusterState{}
 	reader, err := clusters(ctx, key)
 	if err == nil {
 		err = state.read(ctx, reader)
@@ -108,11 +63,33 @@ func ReadClusterState(ctx context.Context, clusters DPUClusters, key types.Names
 	return state
 }
 
+// Started is when the reading started: what is said in it was true then or later.
+func (s *ClusterState) Started() time.Time { return s.started }
+
+// Err is why the DPU cluster could not be read; nil if it was.
+func (s *ClusterState) Err() error { return s.err }
+
+// Interfaces are all ServiceInterfaces of a namespace, in no order. They are not to be changed.
+func (s *ClusterState) Interfaces(namespace string) []*svcv1alpha1.ServiceInterface {
+	var found []*svcv1alpha1.ServiceInterface
+	for i := range s.all {
+		if s.all[i].Namespace == namespace {
+			found = append(found, &s.all[i])
+		}
+	}
+	return found
+}
+
+// read reads the interfaces before the Nodes, and those before their leases: only then does a Node that lives say that its
+// agents saw an interface go.
 func (s *ClusterState) read(ctx context.Context, reader client.Reader) error {
 	interfaces := &svcv1alpha1.ServiceInterfaceList{}
 	if err := reader.List(ctx, interfaces); err != nil {
 		return fmt.Errorf("list ServiceInterfaces: %w", err)
 	}
+	s.all = interfaces.Items
+	s.nodes, s.leases = map[string]*corev1.Node{}, map[string]*coordinationv1.Lease{}
+	s.interfaces = map[string][]svcv1alpha1.ServiceInterface{}
 	for i := range interfaces.Items {
 		if node := interfaces.Items[i].Spec.Node; node != nil {
 			s.interfaces[*node] = append(s.interfaces[*node], interfaces.Items[i])

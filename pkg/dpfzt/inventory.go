@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -15,12 +16,16 @@ import (
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/provisioningv1alpha1"
 )
 
-// Inventory is what DPF knows of all servers and cards at one moment.
+// Inventory is what DPF knows of all servers and cards at one moment. One that is shared is not to be changed.
 type Inventory struct {
+	started time.Time
 	nodes   []provisioningv1alpha1.DPUNode
 	devices map[string]*provisioningv1alpha1.DPUDevice
 	dpus    map[string][]*provisioningv1alpha1.DPU
 }
+
+// Started is when the reading started, if Readings made it.
+func (i *Inventory) Started() time.Time { return i.started }
 
 // ReadInventory reads all servers and cards.
 func ReadInventory(ctx context.Context, reader client.Reader, namespace string) (*Inventory, error) {

@@ -56,3 +56,16 @@ func read(ctx context.Context, reader client.Reader, namespace, name string, int
 	err = reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, into)
 	return err == nil, client.IgnoreNotFound(err)
 }
+
+// NetworkOf is the DPUVirtualNetwork an interface is on, or empty.
+func NetworkOf(spec *svcv1alpha1.InterfaceSpec) string {
+	switch {
+	case spec.PF != nil && spec.PF.VirtualNetwork != nil:
+		return *spec.PF.VirtualNetwork
+	case spec.VF != nil && spec.VF.VirtualNetwork != nil:
+		return *spec.VF.VirtualNetwork
+	case spec.Service != nil && spec.Service.VirtualNetwork != nil:
+		return *spec.Service.VirtualNetwork
+	}
+	return ""
+}
