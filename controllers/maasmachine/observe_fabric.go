@@ -158,7 +158,7 @@ func (p *pass) refusal(attachment *infrav1.DPUAttachment, o *Observation) *Probl
 		if said == nil || said.Status == metav1.ConditionTrue || o.Now.Sub(said.LastTransitionTime.Time) < p.grace(said.Status) {
 			continue
 		}
-		if refusals[said.Reason] || condition == infrav1.PostureVerifiedCondition && said.Status == metav1.ConditionFalse {
+		if refusals[said.Reason] {
 			return &Problem{Reason: said.Reason, Message: said.Message}
 		}
 	}
@@ -173,9 +173,10 @@ func (p *pass) grace(status metav1.ConditionStatus) time.Duration {
 	return unknownGraces * p.r.RefusalGrace
 }
 
-// refusals are the reasons of DPUResolved that speak against the server.
+// refusals are the reasons of DPUResolved and PostureVerified that speak against the server.
 var refusals = map[string]bool{
 	infrav1.ServerNotMappedReason: true, infrav1.AmbiguousDPUReason: true, infrav1.BindingChangedReason: true,
 	infrav1.UnaccountedPortReason: true, infrav1.ServerHeldByOtherReason: true, infrav1.DPUNotReadyReason: true,
 	infrav1.DPUUnpoweredWithHostReason: true, infrav1.ForeignVPCReason: true,
+	infrav1.PostureFailedReason: true, infrav1.PostureUnknownReason: true,
 }
