@@ -20,6 +20,8 @@ const (
 	// feedTries is how often a feed that fails is tried at once at the next poll; feedRetry is after how long it is then.
 	feedTries = 3
 	feedRetry = time.Minute
+	// claimsPerPoll is how many machines are read in one poll where only claims count: who deploys them reads them too.
+	claimsPerPoll = 60
 	// feedGap is for how long the feed may go unasked before it is begun anew: it would be a long way to catch up.
 	feedGap = 10 * time.Minute
 )
@@ -76,6 +78,9 @@ func (f *follower) read(ctx context.Context, log logr.Logger) time.Duration {
 		return 0
 	}
 	ids := r.dueNow()
+	if r.onlyClaims {
+		ids = ids[:min(len(ids), claimsPerPoll)] // The others are due at the next poll.
+	}
 	if len(ids) == 0 {
 		r.reading.pass()
 		return 0
