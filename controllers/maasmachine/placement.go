@@ -136,5 +136,5 @@ func (p *pass) vpcProblem(ctx context.Context) *Problem {
 		return &Problem{Reason: infrav1.SubnetNotExternallyRoutedReason, Message: fmt.Sprintf(
 			"no subnet of the machine is externallyRouted in TenantVPC %s, so that it could not reach the control plane endpoint: use one that is, or set endpointReachability in the MaasCluster", key)}
 	}
-	return nil
+	return p.roomProblem(ctx, vpc)
 }
