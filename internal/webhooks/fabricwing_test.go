@@ -6,6 +6,7 @@ package webhooks
 import (
 	"testing"
 
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
@@ -26,7 +27,40 @@ func TestTenantVPC(t *testing.T) {
 		a.Spec.State, a.Status.State = infrav1.AttachmentStateDetached, infrav1.AttachmentStateDetached
 	})
 	askedOnly := newAttachment(t, func(a *infrav1.DPUAttachment) { a.Spec.State = infrav1.AttachmentStateDetached })
+	stale := newAttachment(t, func(a *infrav1.DPUAttachment) {
+		a.Spec.State, a.Status.State, a.Generation = infrav1.AttachmentStateDetached, infrav1.AttachmentStateDetached, 2
+	})
+	// seen is the VPC nodes+storage with what the fabric said of subnet storage.
+	seen := func(change func(*infrav1.VPCSubnetStatus)) *infrav1.TenantVPC {
+		v := newVPC(nodes(), storage)
+		s := infrav1.VPCSubnetStatus{Name: storage.Name, CIDR: storage.CIDR, Used: ptr.To[int32](0), Claimed: ptr.To[int32](0)}
+		change(&s)
+		v.Status.Subnets = []infrav1.VPCSubnetStatus{s}
+		return v
+	}
+	// leaving is the VPC without storage, which the fabric still has.
+	leaving := func(claimed int32) *infrav1.TenantVPC {
+		return with(seen(func(s *infrav1.VPCSubnetStatus) { s.Claimed = ptr.To(claimed) }), func(v *infrav1.TenantVPC) { v.Spec.Subnets = v.Spec.Subnets[:1] })
+	}
+	adopting := newVPC()
+	adopting.Spec.Adopt = &infrav1.VPCAdoption{Name: "theirs"}
+	permitting := with(newFabric(), func(f *infrav1.DPUFabric) {
+		f.Spec.Backend.OVNVPC = &infrav1.OVNVPCBackend{AdoptionKeyPrefixes: []string{"site.example/"}}
+	})
 	runCases(t, tenantVPCValidator, []verdictCase[*infrav1.TenantVPC]{
+		{name: "adoption", world: []client.Object{permitting}, object: adopting},
+		{name: "adoption nobody permits yet", world: fabric, object: adopting, warned: "permits no adoption yet"},
+		{name: "excluded all", world: fabric, object: excluded("10.64.0.0-10.64.0.255"), refused: "leave no address of 10.64.0.0/24"},
+		{name: "excluded all but one", world: fabric, object: excluded("10.64.0.0-10.64.0.253")},
+		{name: "remove a subnet with a port nobody stands for", world: fabric, old: seen(func(s *infrav1.VPCSubnetStatus) { s.Used = ptr.To[int32](3) }), object: newVPC(nodes()), refused: `"storage" is in use by 3 ports on the fabric`},
+		{name: "remove a subnet the fabric says nothing of", world: fabric, old: seen(func(s *infrav1.VPCSubnetStatus) { s.Used = nil }), object: newVPC(nodes()), warned: "removed when it says that there are none"},
+		{name: "remove a subnet without ports", world: fabric, old: seen(func(*infrav1.VPCSubnetStatus) {}), object: newVPC(nodes())},
+		{name: "remove a subnet proven free for an older generation", world: []client.Object{newFabric(), stale}, old: newVPC(nodes(), storage), object: newVPC(storage), refused: "MaasMachine m-1"},
+		{name: "replace a subnet by one that overlaps", world: fabric, old: seen(func(*infrav1.VPCSubnetStatus) {}), object: newVPC(nodes(), infrav1.VPCSubnet{Name: "new", CIDR: "10.64.1.0/25"}), warned: `made when subnet "storage" (10.64.1.0/24), which was removed, is gone`},
+		{name: "overlap with one that is leaving", world: fabric, old: leaving(0), object: newVPC(nodes(), infrav1.VPCSubnet{Name: "new", CIDR: "10.64.1.0/25"}), warned: "is gone from the fabric"},
+		{name: "overlap with one that cannot leave", world: fabric, old: leaving(2), object: newVPC(nodes(), infrav1.VPCSubnet{Name: "new", CIDR: "10.64.1.0/25"}), refused: "used by 2 ports"},
+		{name: "take the name of one that cannot leave", world: fabric, old: leaving(2), object: newVPC(nodes(), infrav1.VPCSubnet{Name: "storage", CIDR: "10.64.2.0/24"}), refused: "take another name"},
+		{name: "beside one that is leaving", world: fabric, old: leaving(2), object: newVPC(nodes(), infrav1.VPCSubnet{Name: "new", CIDR: "10.64.2.0/24"})},
 		{name: "everything is there", world: fabric, object: newVPC(nodes(), storage)},
 		{name: "no fabric yet", object: newVPC(nodes()), warned: `DPUFabric "dpf-a" does not exist yet`},
 		{

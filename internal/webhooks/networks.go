@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
 )
 
 // ovnTransit is what OVN uses inside every VPC for its own routers.
@@ -53,7 +54,12 @@ func checkExclusions(path *field.Path, subnet infrav1.VPCSubnet, v *verdict) {
 	for i, exclusion := range subnet.ExcludeIPs {
 		if problem := judgeExclusion(exclusion, prefix); problem != "" {
 			v.refuse(field.Invalid(path.Child("excludeIPs").Index(i), exclusion, problem))
+			return
 		}
+	}
+	if left, err := vpc.Capacity(subnet); err == nil && left == 0 {
+		v.refuse(field.Invalid(path.Child("excludeIPs"), strings.Join(subnet.ExcludeIPs, ", "), fmt.Sprintf(
+			"leave no address of %s for a machine: exclude fewer, or choose a larger network", prefix)))
 	}
 }
 
