@@ -23,14 +23,15 @@ type agents struct{ world }
 func setupAgent(mgr manager.Manager, w world) error {
 	r := &agents{w}
 	self := &handler.TypedEnqueueRequestForObject[*unstructured.Unstructured]{}
-	return w.controller(mgr, "vpc-ovn-node").
+	return w.controller(mgr, ControllerAgent).
 		WatchesRawSource(source.Kind(w.remote.GetCache(), newObject(kindSI), self)).
-		Complete(w.played("vpc-ovn-node", r.reconcile))
+		Complete(w.played(ControllerAgent, r.reconcile))
 }
 
 // agentAlive says whether the agent on a DPU does its work.
 func (f *Fabric) agentAlive(dpu string) bool {
-	return f.hardware.running(dpu) && !f.faults.has(AgentDown, dpu)
+	c, _ := f.hardware.get(dpu)
+	return f.hardware.running(dpu) && !c.nodeless && !f.faults.has(AgentDown, dpu)
 }
 
 func (r *agents) reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {

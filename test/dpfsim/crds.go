@@ -32,7 +32,12 @@ var dpuClusterCRDs = map[string]bool{
 // InstallCRDs creates or updates DPF's CRDs in both clusters and waits until they are served. Those generated here are cut
 // to what the chosen release has; those of Options.CRDDir are taken as they are, and must have what it needs.
 func (f *Fabric) InstallCRDs(ctx context.Context) error {
-	crds, err := f.readCRDs()
+	return f.installCRDs(ctx, f.labelPlace(), false)
+}
+
+// installCRDs installs those of a release; graft lets DPUDevice have what the CRDs at hand lack of it.
+func (f *Fabric) installCRDs(ctx context.Context, place LabelPlace, graft bool) error {
+	crds, err := f.readCRDs(place, graft)
 	if err != nil {
 		return err
 	}
@@ -70,7 +75,7 @@ func (f *Fabric) InstallCRDs(ctx context.Context) error {
 	return nil
 }
 
-func (f *Fabric) readCRDs() ([]*apiextensionsv1.CustomResourceDefinition, error) {
+func (f *Fabric) readCRDs(place LabelPlace, graft bool) ([]*apiextensionsv1.CustomResourceDefinition, error) {
 	var files fs.FS = generatedCRDs
 	directory := "crds"
 	if f.options.CRDDir != "" {
@@ -94,7 +99,7 @@ func (f *Fabric) readCRDs() ([]*apiextensionsv1.CustomResourceDefinition, error)
 			return nil, fmt.Errorf("dpfsim: read CRD %s: %w", name, err)
 		}
 		if crd.Name == "dpudevices."+provisioningGroup {
-			if err := f.fitDPUDevice(crd); err != nil {
+			if err := f.fitDPUDevice(crd, place, graft); err != nil {
 				return nil, err
 			}
 		}
@@ -104,18 +109,37 @@ func (f *Fabric) readCRDs() ([]*apiextensionsv1.CustomResourceDefinition, error)
 }
 
 // fitDPUDevice makes spec.cluster of DPUDevices exist exactly in the releases that have it.
-func (f *Fabric) fitDPUDevice(crd *apiextensionsv1.CustomResourceDefinition) error {
+func (f *Fabric) fitDPUDevice(crd *apiextensionsv1.CustomResourceDefinition, place LabelPlace, graft bool) error {
 	for i := range crd.Spec.Versions {
 		spec := crd.Spec.Versions[i].Schema.OpenAPIV3Schema.Properties["spec"]
 		_, has := spec.Properties["cluster"]
-		if f.options.LabelPlace == LabelsOnDPUDevice && !has {
-			return fmt.Errorf("dpfsim: the CRD of DPUDevice in %q is of a DPF release without spec.cluster: use LabelsOnDPU", f.options.CRDDir)
-		}
-		if f.options.LabelPlace == LabelsOnDPU && f.options.CRDDir == "" {
+		switch {
+		case place == LabelsOnDPUDevice && !has && !graft:
+			return fmt.Errorf("dpfsim: the CRD of DPUDevice in %q is of a DPF release without spec.cluster: use LabelsOnDPU, and Upgrade", f.options.CRDDir)
+		case place == LabelsOnDPUDevice && !has:
+			cluster, err := generatedClusterOfDPUDevice()
+			if err != nil {
+				return err
+			}
+			spec.Properties["cluster"] = cluster
+		case place == LabelsOnDPU && f.options.CRDDir == "":
 			delete(spec.Properties, "cluster")
 		}
 	}
 	return nil
+}
+
+// generatedClusterOfDPUDevice is the schema of spec.cluster in this project's CRD.
+func generatedClusterOfDPUDevice() (apiextensionsv1.JSONSchemaProps, error) {
+	data, err := generatedCRDs.ReadFile("crds/" + provisioningGroup + "_dpudevices.yaml")
+	if err != nil {
+		return apiextensionsv1.JSONSchemaProps{}, fmt.Errorf("dpfsim: read CRD: %w", err)
+	}
+	crd := &apiextensionsv1.CustomResourceDefinition{}
+	if err := yaml.Unmarshal(data, crd); err != nil {
+		return apiextensionsv1.JSONSchemaProps{}, fmt.Errorf("dpfsim: read CRD of DPUDevice: %w", err)
+	}
+	return crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["spec"].Properties["cluster"], nil
 }
 
 func applyCRD(ctx context.Context, c client.Client, crd *apiextensionsv1.CustomResourceDefinition) error {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -111,6 +112,8 @@ func (r *credentialController) provide(ctx context.Context, object *unstructured
 			return 0, nil
 		}
 	}
+	// DPF caps the life of tokens.
+	life = min(life, 24*time.Hour)
 	if left, fresh := r.fresh(ctx, object, spec, life); fresh {
 		report.succeed(conditionAccount)
 		report.succeed(conditionSecret)
@@ -140,6 +143,31 @@ func (r *credentialController) provide(ctx context.Context, object *unstructured
 		report.set(spec.TargetCluster.String(), "targetCluster")
 	}
 	return time.Duration(float64(life) * renewAfter), nil
+}
+
+// rotateCredentials makes the next pass over a request renew its token; revoking ends those given before with their account.
+func (f *Fabric) rotateCredentials(ctx context.Context, target string, revoke bool) error {
+	namespace, name, _ := strings.Cut(target, "/")
+	object := newObject(kindCredentialRequest)
+	if err := f.management.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, object); err != nil {
+		return err
+	}
+	spec, err := readSpec[credentialSpec](object)
+	if err != nil {
+		return err
+	}
+	if c := f.dpuCluster; revoke {
+		if spec.TargetCluster == nil {
+			c = f.management
+		}
+		account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: spec.ServiceAccount.namespace(), Name: spec.ServiceAccount.Name}}
+		if err := client.IgnoreNotFound(c.Delete(ctx, account)); err != nil {
+			return fmt.Errorf("delete ServiceAccount: %w", err)
+		}
+	}
+	r := newReport(f.clock, object)
+	r.set(f.clock.Now().UTC().Format(time.RFC3339), "expirationTimestamp")
+	return r.write(ctx, f.management)
 }
 
 // fresh says whether the Secret holds a token that needs no renewal yet, and for how long.

@@ -58,3 +58,42 @@ func TestCredentialRequest(t *testing.T) {
 	g.Expect(apierrors.IsNotFound(ten.Fabric.dpuCluster.Get(t.Context(), accountKey, account))).To(BeTrue(), "its tokens end with it")
 	g.Expect(apierrors.IsNotFound(ten.Fabric.management.Get(t.Context(), key, secret))).To(BeTrue())
 }
+
+func TestCredentialsRotate(t *testing.T) {
+	t.Parallel()
+	ten := v26_4.newTenant(t, "rotating", 0, nil)
+	g := ten.g
+	ten.make(kindCredentialRequest, "reader", map[string]any{
+		"serviceAccount": map[string]any{"name": "rotating-reader", "namespace": ten.namespace},
+		"targetCluster":  map[string]any{"name": ten.options.DPUClusterName, "namespace": ten.options.Namespace},
+		"type":           "kubeconfig", "duration": "72h",
+		"secret": map[string]any{"name": "reader", "namespace": ten.namespace},
+	})
+	g.Eventually(ten.true(kindCredentialRequest, "reader", "Ready")).Should(BeTrue())
+	written, _, _ := unstructured.NestedString(ten.get(kindCredentialRequest, "reader").Object, "status", "expirationTimestamp")
+	expires, err := time.Parse(time.RFC3339, written)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(time.Until(expires)).To(BeNumerically("<=", 24*time.Hour), "a token lives a day at most")
+	read := func() []byte {
+		secret := &corev1.Secret{}
+		g.Expect(ten.Fabric.management.Get(t.Context(), client.ObjectKey{Namespace: ten.namespace, Name: "reader"}, secret)).To(Succeed())
+		return secret.Data[kubeconfigKey]
+	}
+	answers := func(kubeconfig []byte) func() error {
+		config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
+		g.Expect(err).NotTo(HaveOccurred())
+		reader, err := client.New(config, client.Options{Scheme: ten.scheme})
+		g.Expect(err).NotTo(HaveOccurred())
+		return func() error { return reader.Create(t.Context(), &authenticationv1.SelfSubjectReview{}) }
+	}
+	first := read()
+	g.Expect(answers(first)()).To(Succeed())
+	ten.Inject(Fault{Kind: CredentialsRotated, Target: ten.namespace + "/reader"})
+	g.Eventually(read).ShouldNot(Equal(first))
+	g.Expect(answers(first)()).To(Succeed(), "an earlier token is good until it expires")
+	second := read()
+	ten.Inject(Fault{Kind: CredentialsRotated, Target: ten.namespace + "/reader", Value: "revoke"})
+	g.Eventually(read).ShouldNot(Equal(second))
+	g.Eventually(func() bool { return apierrors.IsUnauthorized(answers(second)()) }, "30s").Should(BeTrue())
+	g.Eventually(answers(read())).Should(Succeed())
+}

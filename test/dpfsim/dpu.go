@@ -8,14 +8,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -30,61 +31,74 @@ const (
 	phaseNodeEffect    = "Node Effect"
 	phaseInstalling    = "OS Installing"
 	phaseClusterConfig = "DPU Cluster Config"
+	phaseRebooting     = "Rebooting"
+	phaseDeleting      = "Deleting"
 	phaseEffectRemoval = "Node Effect Removal"
 )
 
 const nodeRetry = 200 * time.Millisecond
 
-func phaseOr(phase, fallback string) string {
-	if phase == "" {
-		return fallback
-	}
-	return phase
+// verdict is what a pass makes of a DPU.
+type verdict struct {
+	// phase it is in now; "" leaves it alone.
+	phase string
+	// unready is why the condition Ready is False in phase Ready, which are two things in DPF.
+	unready string
+	// after is when to look again; zero when something will tell.
+	after time.Duration
 }
 
-func setPhase(r *report, phase string) {
+func setPhase(r *report, phase, unready string) {
 	r.set(phase, "phase")
-	ready := phase == phaseReady
-	if ready {
-		r.succeed("Ready")
+	switch {
+	case phase == phaseReady && unready == "":
+		r.condition("Ready", true, "DPUReady", "")
 		r.succeed("DPUClusterReady")
-		r.conditionIn("operationalConditions", "OperationalReady", true, reasonSuccess, "")
+		r.conditionIn("operationalConditions", "OperationalReady", metav1.ConditionTrue, reasonSuccess, "")
+		return
+	case phase == phaseReady:
+		r.condition("Ready", false, unready, "")
+	default:
+		r.condition("Ready", false, reasonPending, "DPU is in phase "+phase)
+	}
+	if unready != "" {
+		r.condition("DPUClusterReady", false, unready, "")
+		r.conditionIn("operationalConditions", "OperationalReady", metav1.ConditionFalse, unready, "")
 		return
 	}
-	r.condition("Ready", false, reasonPending, "DPU is in phase "+phase)
 	r.condition("DPUClusterReady", phase == phaseEffectRemoval, reasonPending, "")
 }
 
-// dpuController plays the part of DPF's DPU controller that a running DPU sees: labels for its Node.
+// dpuController takes a DPU through its phases: labels for its Node, the hold before an installation, its end.
 type dpuController struct{ world }
 
 func setupDPU(mgr manager.Manager, w world) error {
 	r := &dpuController{w}
 	self := &handler.EnqueueRequestForObject{}
-	ofDevice := handler.EnqueueRequestsFromMapFunc(r.ofDevice)
 	ofNode := handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, node *corev1.Node) []reconcile.Request {
 		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: w.options.Namespace, Name: node.Name}}}
 	})
+	// unsure: earlier releases do not watch Nodes and look every now and then.
+	changed := predicate.TypedFuncs[*corev1.Node]{UpdateFunc: func(e event.TypedUpdateEvent[*corev1.Node]) bool {
+		return nodeIsReady(e.ObjectOld) != nodeIsReady(e.ObjectNew) || e.ObjectOld.UID != e.ObjectNew.UID ||
+			e.ObjectOld.Annotations[annotationLastApplied] != e.ObjectNew.Annotations[annotationLastApplied]
+	}}
 	return w.controller(mgr, ControllerDPU).
 		For(newObject(kindDPU)).
-		Watches(newObject(kindDPUDevice), ofDevice).
 		Watches(newObject(kindDPUNodeMaintenance), handler.EnqueueRequestsFromMapFunc(r.ofMaintenance)).
-		WatchesRawSource(source.Kind(w.remote.GetCache(), &corev1.Node{}, ofNode, predicate.TypedLabelChangedPredicate[*corev1.Node]{})).
+		WatchesRawSource(source.Kind(w.remote.GetCache(), &corev1.Node{}, ofNode, changed)).
 		WatchesRawSource(source.Channel(w.wake, self)).
 		Complete(w.played(ControllerDPU, r.reconcile))
 }
 
-func (r *dpuController) ofDevice(_ context.Context, device client.Object) []reconcile.Request {
-	return r.where(func(c *card) bool { return c.Device == device.GetName() })
-}
-
 func (r *dpuController) ofMaintenance(_ context.Context, maintenance client.Object) []reconcile.Request {
-	return r.where(func(c *card) bool { return maintenanceName(c.Node) == maintenance.GetName() })
+	return r.dpus(func(c *card) bool { return maintenanceName(c.Node) == maintenance.GetName() })
 }
 
-func (r *dpuController) where(match func(*card) bool) (requests []reconcile.Request) {
-	for _, name := range r.hardware.where(match) {
-		requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: r.options.Namespace, Name: name}})
+// dpus asks for those of the cards that match.
+func (w world) dpus(match func(*card) bool) (requests []reconcile.Request) {
+	for _, name := range w.hardware.where(match) {
+		requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: w.options.Namespace, Name: name}})
 	}
 	return requests
 }
@@ -94,121 +108,160 @@ func (r *dpuController) reconcile(ctx context.Context, request reconcile.Request
 	if err := r.management.Get(ctx, request.NamespacedName, dpu); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
+	if dpu.GetDeletionTimestamp() != nil {
+		return reconcile.Result{}, r.delete(ctx, dpu)
+	}
 	spec, err := readSpec[dpuSpec](dpu)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	phase, _, _ := unstructured.NestedString(dpu.Object, "status", "phase")
-	next, after, err := r.step(ctx, dpu, spec, phase)
-	if err != nil || next == "" {
+	next, err := r.step(ctx, dpu, spec)
+	if err != nil || next.phase == "" {
 		return reconcile.Result{}, err
 	}
 	report := newReport(r.clock, dpu)
-	setPhase(report, next)
+	r.fillDPU(report)
+	setPhase(report, next.phase, next.unready)
 	if err := report.write(ctx, r.management); err != nil {
 		return reconcile.Result{}, err
 	}
-	return reconcile.Result{RequeueAfter: after}, nil
+	return reconcile.Result{RequeueAfter: next.after}, nil
 }
 
-// step returns the phase the DPU is in now, "" to leave it alone, and when to look again; zero when something will tell.
-func (r *dpuController) step(ctx context.Context, dpu *unstructured.Unstructured, spec dpuSpec, phase string) (string, time.Duration, error) {
+func (r *dpuController) step(ctx context.Context, dpu *unstructured.Unstructured, spec dpuSpec) (verdict, error) {
+	phase, _, _ := unstructured.NestedString(dpu.Object, "status", "phase")
 	c, ok := r.hardware.get(dpu.GetName())
 	if !ok {
-		return "", 0, nil // nobody's, or one that is just being seeded
+		return verdict{}, nil // nobody's, or one that is just being seeded
+	}
+	if stuck, ok := r.faults.find(DPUPhase, c.Name); ok {
+		return verdict{phase: stuck}, nil
+	}
+	if c.owner != dpu.GetUID() {
+		return r.begin(ctx, dpu, spec, phase)
 	}
 	if c.installing != "" {
-		return c.installing, 0, nil
+		return r.install(dpu, c), nil
 	}
 	if phase == phaseInitializing && c.Phase == "" {
-		return "", 0, nil // seeded as Ready, which its status does not say yet
+		return verdict{}, nil // seeded as Ready, which its status does not say yet
 	}
-	desired, err := r.desiredLabels(ctx, dpu, spec)
-	if err != nil {
-		return "", 0, err
+	if r.faults.has(DPUClusterUnreachable, "") {
+		return verdict{phase: phase, unready: "GetNodeError", after: nodeRetry}, nil
 	}
 	node := &corev1.Node{}
-	if err := r.dpuCluster.Get(ctx, types.NamespacedName{Name: dpu.GetName()}, node); err != nil {
-		if !apierrors.IsNotFound(err) {
-			return "", 0, fmt.Errorf("get Node %s: %w", dpu.GetName(), err)
+	switch err := r.dpuCluster.Get(ctx, types.NamespacedName{Name: dpu.GetName()}, node); {
+	case apierrors.IsNotFound(err):
+		if phase == phaseInstalling {
+			phase = phaseRebooting
 		}
-		// A DPU that has just been installed joins; one whose Node somebody deleted stays as it was.
-		return phaseOr(phase, phaseReady), nodeRetry, nil
+		return verdict{phase: phase, unready: "NodeNotFound", after: nodeRetry}, nil
+	case err != nil:
+		return verdict{}, fmt.Errorf("get Node %s: %w", dpu.GetName(), err)
+	case !nodeIsReady(node) && (phase == phaseReady || phase == phaseClusterConfig):
+		// Labels wait for the Node: a dead DPU keeps those it has.
+		return verdict{phase: phase, unready: "NodeNotReady"}, nil
 	}
+	return r.label(ctx, dpu, spec, phase, node)
+}
+
+// begin holds a DPU that is to be installed back until somebody releases the hold, and then installs it. Until then the card
+// goes on with what it has.
+func (r *dpuController) begin(ctx context.Context, dpu *unstructured.Unstructured, spec dpuSpec, phase string) (verdict, error) {
+	if phase != phaseNodeEffect && spec.NodeEffect.Hold {
+		return verdict{phase: phaseNodeEffect, after: raceRetry}, nil
+	}
+	if held, err := r.held(ctx, dpu, spec); err != nil || held {
+		return verdict{phase: phaseNodeEffect}, err
+	}
+	r.hardware.change(dpu.GetName(), func(c *card) { c.owner, c.installsItself = dpu.GetUID(), true })
+	r.hardware.setInstalling(dpu.GetName(), phaseInstalling)
+	r.plane.wipe(dpu.GetName())
+	return verdict{phase: phaseInstalling, after: r.options.Timing.Install}, nil
+}
+
+// install is the installation, which ends by itself if DPF began it.
+func (r *dpuController) install(dpu *unstructured.Unstructured, c card) verdict {
+	if !c.installsItself {
+		return verdict{phase: c.installing}
+	}
+	if left := r.pace.wait("install/"+string(dpu.GetUID()), r.options.Timing.Install); left > 0 {
+		return verdict{phase: c.installing, after: left}
+	}
+	r.hardware.change(c.Name, func(c *card) { c.installsItself = false })
+	r.hardware.setInstalling(c.Name, "")
+	return verdict{phase: phaseRebooting, after: nodeRetry}
+}
+
+// label brings a Ready Node's labels up to what the DPU's spec says, if that has changed since.
+func (r *dpuController) label(ctx context.Context, dpu *unstructured.Unstructured, spec dpuSpec, phase string, node *corev1.Node) (verdict, error) {
 	switch phase {
 	case phaseReady, "":
-		if !drifted(node, desired) {
-			return phaseReady, 0, nil
+		if maps.Equal(spec.Cluster.NodeLabels, lastApplied(node)) {
+			return verdict{phase: phaseReady}, nil
 		}
 		if spec.NodeEffect.ApplyOnLabelChange {
-			return phaseNodeEffect, raceRetry, nil
+			return verdict{phase: phaseNodeEffect, after: raceRetry}, nil
 		}
-		return phaseClusterConfig, raceRetry, nil
+		return verdict{phase: phaseClusterConfig, after: raceRetry}, nil
 	case phaseNodeEffect:
-		held, err := r.held(ctx, spec)
+		held, err := r.held(ctx, dpu, spec)
 		if err != nil || held {
-			return phaseNodeEffect, 0, err
+			return verdict{phase: phaseNodeEffect}, err
 		}
-		return phaseClusterConfig, raceRetry, nil
+		return verdict{phase: phaseClusterConfig, after: raceRetry}, nil
 	case phaseEffectRemoval:
 		if left := r.pace.wait("effect/"+string(dpu.GetUID()), r.options.Timing.EffectRemoval); left > 0 {
-			return phaseEffectRemoval, left, nil
+			return verdict{phase: phaseEffectRemoval, after: left}, nil
 		}
-		return phaseReady, raceRetry, r.endMaintenance(ctx, spec)
+		return verdict{phase: phaseReady, after: raceRetry}, r.endMaintenance(ctx, spec)
 	default: // DPU Cluster Config, or the end of an installation
 		if left := r.pace.wait("labels/"+string(dpu.GetUID()), r.options.Timing.LabelsToNode); left > 0 {
-			return phaseClusterConfig, left, nil
+			return verdict{phase: phaseClusterConfig, after: left}, nil
 		}
-		if err := r.applyLabels(ctx, node, desired); err != nil {
-			return "", 0, err
+		if err := r.applyLabels(ctx, node, spec.Cluster.NodeLabels); err != nil {
+			return verdict{}, err
 		}
-		return phaseEffectRemoval, r.options.Timing.EffectRemoval, nil
+		return verdict{phase: phaseEffectRemoval, after: r.options.Timing.EffectRemoval}, nil
 	}
 }
 
-// desiredLabels are those the DPU's spec and, in later releases, its card's ask for.
-func (r *dpuController) desiredLabels(ctx context.Context, dpu *unstructured.Unstructured, spec dpuSpec) (map[string]string, error) {
-	labels := maps.Clone(spec.Cluster.NodeLabels)
+// delete takes the Node away, whatever runs on the card, and lets the DPU go. A hold does not keep DPF from it.
+func (r *dpuController) delete(ctx context.Context, dpu *unstructured.Unstructured) error {
+	report := newReport(r.clock, dpu)
+	setPhase(report, phaseDeleting, "")
+	if err := report.write(ctx, r.management); err != nil {
+		return err
+	}
+	if err := r.deleteNode(ctx, dpu.GetName()); err != nil {
+		return err
+	}
+	return dropFinalizer(ctx, r.management, dpu, finalizerDPU)
+}
+
+// lastApplied are the labels DPF has put on an object, as its record there says.
+func lastApplied(object client.Object) map[string]string {
+	var labels map[string]string
+	if err := json.Unmarshal([]byte(object.GetAnnotations()[annotationLastApplied]), &labels); err != nil {
+		return nil
+	}
+	return labels
+}
+
+// record is what lastApplied reads.
+func record(labels map[string]string) string {
 	if labels == nil {
 		labels = map[string]string{}
 	}
-	if r.options.LabelPlace != LabelsOnDPUDevice {
-		return labels, nil
-	}
-	device := newObject(kindDPUDevice)
-	key := client.ObjectKey{Namespace: dpu.GetNamespace(), Name: spec.DPUDeviceName}
-	if err := r.management.Get(ctx, key, device); err != nil {
-		return nil, fmt.Errorf("get DPUDevice %s: %w", key.Name, err)
-	}
-	ofDevice, _, err := unstructured.NestedStringMap(device.Object, "spec", "cluster", "nodeLabels")
+	data, err := json.Marshal(labels)
 	if err != nil {
-		return nil, fmt.Errorf("DPUDevice %s: %w", key.Name, err)
+		return "" // a map of strings cannot fail
 	}
-	maps.Copy(labels, ofDevice)
-	return labels, nil
+	return string(data)
 }
 
-// appliedLabels are the keys DPF has put on a Node; labels of others are none of its business.
-func appliedLabels(node *corev1.Node) []string {
-	var keys []string
-	if err := json.Unmarshal([]byte(node.Annotations[annotationAppliedLabels]), &keys); err != nil {
-		return nil
-	}
-	return keys
-}
-
-func drifted(node *corev1.Node, desired map[string]string) bool {
-	for key, value := range desired {
-		if present, ok := node.Labels[key]; !ok || present != value {
-			return true
-		}
-	}
-	return slices.ContainsFunc(appliedLabels(node), func(key string) bool {
-		_, wanted := desired[key]
-		return !wanted
-	})
-}
-
+// applyLabels sets the DPU's labels and removes those DPF put there earlier; labels of others are none of its business, and
+// neither is what others did to DPF's own.
 func (r *dpuController) applyLabels(ctx context.Context, node *corev1.Node, desired map[string]string) error {
 	before := node.DeepCopy()
 	node = node.DeepCopy()
@@ -218,17 +271,13 @@ func (r *dpuController) applyLabels(ctx context.Context, node *corev1.Node, desi
 	if node.Annotations == nil {
 		node.Annotations = map[string]string{}
 	}
-	for _, key := range appliedLabels(before) {
+	for key := range lastApplied(before) {
 		if _, wanted := desired[key]; !wanted {
 			delete(node.Labels, key)
 		}
 	}
 	maps.Copy(node.Labels, desired)
-	keys, err := json.Marshal(slices.Sorted(maps.Keys(desired)))
-	if err != nil {
-		return fmt.Errorf("applied labels: %w", err)
-	}
-	node.Annotations[annotationAppliedLabels] = string(keys)
+	node.Annotations[annotationLastApplied] = record(desired)
 	if err := r.dpuCluster.Patch(ctx, node, client.MergeFrom(before)); err != nil {
 		return fmt.Errorf("label Node %s: %w", node.Name, err)
 	}
@@ -238,12 +287,12 @@ func (r *dpuController) applyLabels(ctx context.Context, node *corev1.Node, desi
 func maintenanceName(server string) string { return server + "-hold" }
 
 // held asks for the node effect and says whether somebody still has to release it.
-func (r *dpuController) held(ctx context.Context, spec dpuSpec) (bool, error) {
+func (r *dpuController) held(ctx context.Context, dpu *unstructured.Unstructured, spec dpuSpec) (bool, error) {
 	if !spec.NodeEffect.Hold {
 		return false, nil
 	}
 	maintenance := r.object(kindDPUNodeMaintenance, maintenanceName(spec.DPUNodeName), map[string]any{
-		"dpuNodeName": spec.DPUNodeName, "nodeEffect": map[string]any{"hold": true},
+		"dpuNodeName": spec.DPUNodeName, "nodeEffect": map[string]any{"hold": true}, "requestor": []any{dpu.GetName()},
 	})
 	key := client.ObjectKeyFromObject(maintenance)
 	maintenance.SetAnnotations(map[string]string{annotationHold: "true"})
@@ -252,10 +301,25 @@ func (r *dpuController) held(ctx context.Context, spec dpuSpec) (bool, error) {
 	if apierrors.IsNotFound(err) {
 		return true, r.management.Create(ctx, maintenance)
 	}
-	return present.GetAnnotations()[annotationHold] != "false", err
+	if err != nil {
+		return true, fmt.Errorf("get DPUNodeMaintenance: %w", err)
+	}
+	held := present.GetAnnotations()[annotationHold] != "false"
+	report := newReport(r.clock, present)
+	report.condition("NodeEffectApplied", !held, map[bool]string{true: reasonPending, false: reasonSuccess}[held], "")
+	return held || present.GetDeletionTimestamp() != nil, report.write(ctx, r.management)
 }
 
 func (r *dpuController) endMaintenance(ctx context.Context, spec dpuSpec) error {
 	maintenance := r.object(kindDPUNodeMaintenance, maintenanceName(spec.DPUNodeName), nil)
 	return client.IgnoreNotFound(r.management.Delete(ctx, maintenance))
+}
+
+func nodeIsReady(node *corev1.Node) bool {
+	for _, c := range node.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
 }

@@ -139,9 +139,9 @@ func (r *dsiController) stampProvisioner(ctx context.Context, dsi *unstructured.
 
 // applySet makes the set in every selected cluster and removes it from others.
 func (r *dsiController) applySet(ctx context.Context, dsi *unstructured.Unstructured, spec dsiSpec, report *report) (reconcile.Result, error) {
-	if r.faults.has(DPUClusterUnreachable, "") {
+	if down, err := r.unreachable(ctx); err != nil || down {
 		report.condition(conditionSetReconciled, false, reasonError, errUnreachable.Error())
-		return reconcile.Result{RequeueAfter: r.options.Timing.DSIPoll}, nil
+		return reconcile.Result{RequeueAfter: r.options.Timing.DSIPoll}, err
 	}
 	cluster := newObject(kindDPUCluster)
 	if err := r.management.Get(ctx, types.NamespacedName{Namespace: r.options.Namespace, Name: r.options.DPUClusterName}, cluster); err != nil {
@@ -199,15 +199,33 @@ func (r *dsiController) apply(ctx context.Context, dsi *unstructured.Unstructure
 	if err != nil {
 		return nil, fmt.Errorf("apply ServiceInterfaceSet: %w", err)
 	}
+	r.journal.note(true, set)
 	return set, nil
+}
+
+// unreachable says whether any DPUCluster does not answer: DPF walks them all, also those no interface selects.
+func (r *dsiController) unreachable(ctx context.Context) (bool, error) {
+	if r.faults.has(DPUClusterUnreachable, "") {
+		return true, nil
+	}
+	list := newList(kindDPUCluster)
+	if err := r.management.List(ctx, list); err != nil {
+		return false, fmt.Errorf("list DPUClusters: %w", err)
+	}
+	for i := range list.Items {
+		if list.Items[i].GetName() != r.options.DPUClusterName && !conditionTrue(&list.Items[i], "Ready") {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // delete removes the set and looks every now and then whether it is gone.
 func (r *dsiController) delete(ctx context.Context, dsi *unstructured.Unstructured, report *report) (reconcile.Result, error) {
 	poll := reconcile.Result{RequeueAfter: r.options.Timing.DSIPoll}
-	if r.faults.has(DPUClusterUnreachable, "") {
+	if down, err := r.unreachable(ctx); err != nil || down {
 		report.condition(conditionSetReconciled, false, reasonError, errUnreachable.Error())
-		return poll, nil
+		return poll, err
 	}
 	set := newObject(kindSIS)
 	err := r.dpuCluster.Get(ctx, client.ObjectKeyFromObject(dsi), set)

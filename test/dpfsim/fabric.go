@@ -7,19 +7,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/sync/errgroup"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -45,10 +44,14 @@ type Fabric struct {
 	faults   *faultSet
 	pace     *pace
 
+	mu      sync.Mutex
+	place   LabelPlace // of the release that runs
+	restart func()     // of the controllers; nil before Run
+
 	// Clients without cache; the controllers have cached ones of their own.
 	management, dpuCluster client.Client
 	// wake has a DPU looked at whose hardware changed.
-	wake chan event.GenericEvent
+	wake, wakeVPC, wakeNetwork chan event.GenericEvent
 }
 
 // New connects to both API servers. Nothing is written before InstallCRDs or Seed.
@@ -66,7 +69,8 @@ func New(options Options) (*Fabric, error) {
 	f := &Fabric{
 		options: options, log: options.Log, clock: options.Clock, scheme: scheme,
 		hardware: newHardware(options.Clock, options.Timing.Boot), journal: newJournal(options.Clock),
-		faults: &faultSet{}, pace: newPace(options.Clock), wake: make(chan event.GenericEvent),
+		faults: &faultSet{}, pace: newPace(options), place: options.LabelPlace,
+		wake: make(chan event.GenericEvent), wakeVPC: make(chan event.GenericEvent), wakeNetwork: make(chan event.GenericEvent),
 	}
 	f.plane = newPlane(options.Clock, f.journal,
 		func(dpu string) bool { return f.faults.has(OVNControllerHung, dpu) }, f.hardware.running,
@@ -101,6 +105,44 @@ type world struct {
 
 // Run plays DPF until ctx ends. The CRDs must be installed; DPUs may be seeded before or after.
 func (f *Fabric) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	journal, err := f.startJournal(ctx)
+	if err != nil {
+		return ignoreStopped(err)
+	}
+	group.Go(journal)
+	for _, loop := range []func(context.Context) error{f.kubelets, f.sweeper, f.runControllers} {
+		group.Go(func() error { return loop(ctx) })
+	}
+	return group.Wait()
+}
+
+// runControllers runs DPF's, again and again when they are restarted.
+func (f *Fabric) runControllers(ctx context.Context) error {
+	for {
+		running, cancel := context.WithCancel(ctx)
+		f.mu.Lock()
+		f.restart = cancel
+		f.mu.Unlock()
+		err := f.controllers(running)
+		cancel()
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// Restart stops DPF's controllers and starts them anew, which has them look at everything.
+func (f *Fabric) Restart() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.journal.add(Effect{Kind: EffectFault, Change: "restart of DPF's controllers"})
+	if f.restart != nil {
+		f.restart()
+	}
+}
+
+func (f *Fabric) controllers(ctx context.Context) error {
 	mgr, err := manager.New(f.options.Management, manager.Options{
 		Scheme: f.scheme, Logger: f.log, Metrics: metricsserver.Options{BindAddress: "0"},
 		Client:     client.Options{Cache: &client.CacheOptions{Unstructured: true}},
@@ -120,21 +162,13 @@ func (f *Fabric) Run(ctx context.Context) error {
 		return fmt.Errorf("dpfsim: DPU cluster: %w", err)
 	}
 	w := world{Fabric: f, remote: remote,
-		management: client.WithFieldOwner(mgr.GetClient(), "dpfsim-controllers"),
-		dpuCluster: client.WithFieldOwner(remote.GetClient(), "dpfsim-controllers"),
+		management: noting{client.WithFieldOwner(mgr.GetClient(), controllersOwner), f.journal, false},
+		dpuCluster: noting{client.WithFieldOwner(remote.GetClient(), controllersOwner), f.journal, true},
 	}
 	for _, setup := range []func(manager.Manager, world) error{
-		setupDPU, setupDSI, setupSIS, setupVPC, setupVirtualNetwork, setupServiceInterface, setupAgent, setupCredentials,
+		setupDPUSet, setupDPU, setupDSI, setupSIS, setupVPC, setupVirtualNetwork, setupServiceInterface, setupAgent, setupCredentials,
 	} {
 		if err := setup(mgr, w); err != nil {
-			return fmt.Errorf("dpfsim: %w", err)
-		}
-	}
-	if err := f.watchForJournal(ctx, mgr); err != nil {
-		return err
-	}
-	for _, loop := range []func(context.Context) error{f.kubelets, f.sweeper} {
-		if err := mgr.Add(manager.RunnableFunc(loop)); err != nil {
 			return fmt.Errorf("dpfsim: %w", err)
 		}
 	}
@@ -149,8 +183,17 @@ func (w world) controller(mgr manager.Manager, name string) *builder.Builder {
 // played wraps a controller: a stalled one does nothing, and a lost race is not an error.
 func (w world) played(name string, do reconcile.Func) reconcile.Reconciler {
 	return reconcile.Func(func(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
-		if w.faults.has(ControllerStalled, name) {
+		if w.faults.has(ControllerStalled, name) || remoteControllers[name] && w.faults.has(DPUClusterUnreachable, "") {
 			return reconcile.Result{RequeueAfter: stalledRetry}, nil
+		}
+		if value, ok := w.faults.find(ControllerSlow, name); ok {
+			delay, err := time.ParseDuration(value)
+			if err != nil {
+				return reconcile.Result{}, fmt.Errorf("fault ControllerSlow: %w", err)
+			}
+			if left := w.pace.wait("slow/"+name+"/"+request.String(), delay); left > 0 {
+				return reconcile.Result{RequeueAfter: left}, nil
+			}
 		}
 		result, err := do(ctx, request)
 		if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
@@ -160,42 +203,24 @@ func (w world) played(name string, do reconcile.Func) reconcile.Reconciler {
 	})
 }
 
+// remoteControllers can do nothing while the management side does not reach the DPU cluster.
+// unsure: which of their conditions say so; here none changes.
+var remoteControllers = map[string]bool{ControllerVPC: true, ControllerServiceInterface: true}
+
+// controllersOwner is the field manager of everything DPF writes.
+const controllersOwner = "dpfsim-controllers"
+
 const (
 	stalledRetry = 200 * time.Millisecond
 	raceRetry    = 20 * time.Millisecond
 )
 
-// watchForJournal records every change to the objects others write.
-func (f *Fabric) watchForJournal(ctx context.Context, mgr manager.Manager) error {
-	for _, kind := range []schema.GroupVersionKind{kindDPU, kindDPUDevice, kindDSI, kindVPC, kindVirtualNetwork} {
-		informer, err := mgr.GetCache().GetInformer(ctx, newObject(kind))
-		if err != nil {
-			return fmt.Errorf("dpfsim: watch %s: %w", kind.Kind, err)
-		}
-		_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-			AddFunc:    func(object any) { f.journal.observe(nil, asObject(object)) },
-			UpdateFunc: func(before, after any) { f.journal.observe(asObject(before), asObject(after)) },
-			DeleteFunc: func(object any) { f.journal.observe(asObject(object), nil) },
-		})
-		if err != nil {
-			return fmt.Errorf("dpfsim: watch %s: %w", kind.Kind, err)
-		}
-	}
-	return nil
-}
-
-func asObject(object any) *unstructured.Unstructured {
-	if gone, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
-		object = gone.Obj
-	}
-	u, _ := object.(*unstructured.Unstructured)
-	return u
-}
-
 // SetHostPower switches a server, named by the serial number of its card or by its MAAS system ID. A card without standby
 // power goes down and comes up with it.
 func (f *Fabric) SetHostPower(server string, on bool) {
-	f.hardware.setHostPower(server, on)
+	for _, name := range f.hardware.setHostPower(server, on) {
+		f.journal.add(Effect{Kind: EffectPower, Object: "DPU " + f.options.Namespace + "/" + name, Change: map[bool]string{true: "boots", false: "down"}[on]})
+	}
 	f.plane.sync()
 }
 
@@ -215,8 +240,8 @@ func (f *Fabric) Lease(mac string) (address netip.Addr, network Network, ok bool
 // the VPC connects.
 func (f *Fabric) Reachable(macA, macB string) bool { return f.plane.reachable(macA, macB) }
 
-// Journal lists everything that happened since Run began, oldest first: changes outside status of DPUs, DPUDevices,
-// DPUServiceInterfaces, DPUVPCs and DPUVirtualNetworks, and every plug and unplug.
+// Journal lists everything that happened since Run began, oldest first: changes outside status of DPF's objects in both
+// clusters and of the Nodes, every plug and unplug, power, and faults.
 func (f *Fabric) Journal() []Effect { return f.journal.snapshot() }
 
 // Writes counts, per DPU or DPUDevice name, the changes others made to it since Run began.
@@ -224,26 +249,37 @@ func (f *Fabric) Writes() map[string]WriteCount { return f.journal.writeCounts()
 
 // pace makes things take time: the controllers ask it again until it says that their delay has passed.
 type pace struct {
-	mu    sync.Mutex
-	clock clock.PassiveClock
-	since map[string]time.Time
+	mu     sync.Mutex
+	clock  clock.PassiveClock
+	jitter float64
+	random *rand.Rand
+	delays map[string]delay
 }
 
-func newPace(clk clock.PassiveClock) *pace { return &pace{clock: clk, since: map[string]time.Time{}} }
+type delay struct {
+	since time.Time
+	takes time.Duration
+}
+
+func newPace(options Options) *pace {
+	// Delays need no good randomness, but the same again for the same seed.
+	random := rand.New(rand.NewPCG(options.Seed, 0)) //nolint:gosec
+	return &pace{clock: options.Clock, jitter: options.Jitter, random: random, delays: map[string]delay{}}
+}
 
 // wait starts a delay when asked for the first time and returns what is left of it; at zero it is over and forgotten.
-func (p *pace) wait(key string, delay time.Duration) time.Duration {
+func (p *pace) wait(key string, takes time.Duration) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	since, ok := p.since[key]
+	d, ok := p.delays[key]
 	if !ok {
-		since = p.clock.Now()
-		p.since[key] = since
+		d = delay{since: p.clock.Now(), takes: takes + time.Duration(float64(takes)*p.jitter*p.random.Float64())}
+		p.delays[key] = d
 	}
-	if left := delay - p.clock.Since(since); left > 0 {
+	if left := d.takes - p.clock.Since(d.since); left > 0 {
 		return left
 	}
-	delete(p.since, key)
+	delete(p.delays, key)
 	return 0
 }
 
@@ -251,7 +287,7 @@ func (p *pace) wait(key string, delay time.Duration) time.Duration {
 func (p *pace) forget(key string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.since, key)
+	delete(p.delays, key)
 }
 
 // ignoreStopped turns the error of a loop whose context ended into success.

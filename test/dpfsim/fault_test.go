@@ -217,8 +217,12 @@ func TestLabelBehindDPFsBack(t *testing.T) {
 	d := ten.dpus[0]
 	ten.Inject(Fault{Kind: Relabel, Target: d.Name, Value: ten.portKey() + "-"})
 	ten.Inject(Fault{Kind: Relabel, Target: d.Name, Value: "site.example.com/rack=12"})
+	ten.g.Eventually(ten.ports).Should(BeEmpty())
+	ten.g.Consistently(func() map[string]string { return ten.node(d.Name).Labels }).ShouldNot(HaveKey(ten.portKey()), "DPF looks at its record, not at the Node")
+	ten.label(kindDPU, d.Name, map[string]any{"site.example.com/row": "3"})
 	ten.g.Eventually(func() map[string]string { return ten.node(d.Name).Labels }).Should(And(
-		HaveKeyWithValue(ten.portKey(), "n"), HaveKeyWithValue("site.example.com/rack", "12")), "DPF restores its own, and leaves others'")
+		HaveKeyWithValue(ten.portKey(), "n"), HaveKeyWithValue("site.example.com/row", "3"), HaveKeyWithValue("site.example.com/rack", "12")),
+		"with the next label all of DPF's come back, and others' stay")
 }
 
 func TestApplyOnLabelChangeWaitsForAHuman(t *testing.T) {

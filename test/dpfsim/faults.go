@@ -5,55 +5,16 @@ package dpfsim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-)
-
-// FaultKind is something that goes wrong.
-type FaultKind string
-
-const (
-	// AgentDown kills or hangs the OVN VPC agent on DPU Target; its kubelet and OVN controller live on.
-	AgentDown FaultKind = "AgentDown"
-	// AgentForgetsPort makes the agent on DPU Target drop its finalizer without finding the port to unplug.
-	AgentForgetsPort FaultKind = "AgentForgetsPort"
-	// OVNControllerHung freezes what OVN does on DPU Target: ports carry traffic as they did.
-	OVNControllerHung FaultKind = "OVNControllerHung"
-	// NodeNotReady silences the kubelet of DPU Target, nothing else.
-	NodeNotReady FaultKind = "NodeNotReady"
-	// OVSProblem makes the problem detector of DPU Target report OVSHealthy False.
-	OVSProblem FaultKind = "OVSProblem"
-	// WrongMAC makes the agent on DPU Target take Value for the MAC address of every port.
-	WrongMAC FaultKind = "WrongMAC"
-	// Reprovision reinstalls DPU Target; the installation ends, with a new Node, when the fault is removed.
-	Reprovision FaultKind = "Reprovision"
-	// ControllerStalled stops the controller Target (see the Controller constants).
-	ControllerStalled FaultKind = "ControllerStalled"
-	// DPUClusterUnreachable keeps DPF's management side from the DPU cluster, which stalls every DPUServiceInterface.
-	DPUClusterUnreachable FaultKind = "DPUClusterUnreachable"
-	// NorthboundLost empties OVN's Northbound database once; the objects go on saying what they said.
-	NorthboundLost FaultKind = "NorthboundLost"
-	// VPCClaim makes VPC Value ("namespace/name", of somebody else) select the Node of DPU Target, too.
-	VPCClaim FaultKind = "VPCClaim"
-	// Relabel changes a label on the Node of DPU Target behind DPF's back: Value is "key=value", or "key-" to remove it.
-	// Removing the fault does not undo it.
-	Relabel FaultKind = "Relabel"
-)
-
-// Controllers that can be stalled.
-const (
-	ControllerDPU                 = "dpu"
-	ControllerDPUServiceInterface = "dpuserviceinterface"
-	ControllerServiceInterfaceSet = "serviceinterfaceset"
-	ControllerVPC                 = "dpuvpc"
-	ControllerVirtualNetwork      = "dpuvirtualnetwork"
-	ControllerServiceInterface    = "vpc-ovn-controller"
-	ControllerCredentials         = "dpuservicecredentialrequest"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 )
 
 // Fault is one thing gone wrong.
@@ -117,20 +78,49 @@ func (f *Fabric) Inject(fault Fault) (remove func()) {
 	f.journal.add(Effect{Kind: EffectFault, Change: strings.TrimSpace(fmt.Sprintf("%s %s %s", fault.Kind, fault.Target, fault.Value))})
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	var err error
+	f.faultFailed(fault, f.begin(ctx, fault))
+	return func() { f.remove(id, fault) }
+}
+
+func (f *Fabric) begin(ctx context.Context, fault Fault) error {
 	switch fault.Kind {
 	case NorthboundLost:
 		f.plane.loseNorthbound()
 	case Reprovision:
 		f.hardware.setInstalling(fault.Target, phaseInstalling)
 		f.plane.wipe(fault.Target)
+	case DPUReboot:
+		f.hardware.setRebooting(fault.Target, true)
+		f.plane.sync()
+	case NodeDeleted:
+		return f.deleteNode(ctx, fault.Target)
+	case DPUReplaced:
+		return f.management.Delete(ctx, f.object(kindDPU, fault.Target, nil))
+	case ReinstallWanted:
+		f.hardware.change(fault.Target, func(c *card) { c.owner = "" })
+		f.lookAt(ctx, fault.Target)
+	case DPUPhase:
+		f.lookAt(ctx, fault.Target)
+	case NetworkNotReady:
+		f.poke(ctx, f.wakeNetwork, kindVirtualNetwork, fault.Target)
+	case VPCNotReady:
+		f.poke(ctx, f.wakeVPC, kindVPC, fault.Target)
+	case CredentialsRotated:
+		return f.rotateCredentials(ctx, fault.Target, fault.Value == "revoke")
+	case DPUClusterUnreachable:
+		return f.reportDPUCluster(ctx, f.options.DPUClusterName, false)
+	case StrayDPUCluster:
+		stray := f.object(kindDPUCluster, fault.Target, map[string]any{"type": "static", "kubeconfig": "none", "maxNodes": int64(1)})
+		if err := create(ctx, f.management, stray); err != nil {
+			return err
+		}
+		return f.reportDPUCluster(ctx, fault.Target, false)
 	case VPCClaim:
-		err = f.claim(ctx, fault.Target, fault.Value)
+		return f.claim(ctx, fault.Target, fault.Value)
 	case Relabel:
-		err = f.relabel(ctx, fault.Target, fault.Value)
+		return f.relabel(ctx, fault.Target, fault.Value)
 	}
-	f.faultFailed(fault, err)
-	return func() { f.remove(id, fault) }
+	return nil
 }
 
 func (f *Fabric) remove(id int, fault Fault) {
@@ -140,11 +130,78 @@ func (f *Fabric) remove(id int, fault Fault) {
 	f.journal.add(Effect{Kind: EffectFault, Change: strings.TrimSpace(fmt.Sprintf("%s %s removed", fault.Kind, fault.Target))})
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	f.faultFailed(fault, f.end(ctx, fault))
+}
+
+func (f *Fabric) end(ctx context.Context, fault Fault) error {
 	switch fault.Kind {
 	case Reprovision:
 		f.hardware.setInstalling(fault.Target, "")
+	case DPUReboot:
+		f.hardware.setRebooting(fault.Target, false)
+	case NodeDeleted:
+		f.hardware.change(fault.Target, func(c *card) { c.starts++ })
+	case ReinstallWanted:
+		return f.withdrawReinstall(ctx, fault.Target)
+	case DPUPhase:
+		f.lookAt(ctx, fault.Target)
+	case NetworkNotReady:
+		f.poke(ctx, f.wakeNetwork, kindVirtualNetwork, fault.Target)
+	case VPCNotReady:
+		f.poke(ctx, f.wakeVPC, kindVPC, fault.Target)
+	case DPUClusterUnreachable:
+		return f.reportDPUCluster(ctx, f.options.DPUClusterName, true)
+	case StrayDPUCluster:
+		return client.IgnoreNotFound(f.management.Delete(ctx, f.object(kindDPUCluster, fault.Target, nil)))
 	case VPCClaim:
-		f.faultFailed(fault, f.relabel(ctx, fault.Target, claimLabel+"-"))
+		return f.relabel(ctx, fault.Target, claimLabel+"-")
+	}
+	return nil
+}
+
+// withdrawReinstall lets a card go on with what it has, if DPF has not begun to install it.
+func (f *Fabric) withdrawReinstall(ctx context.Context, name string) error {
+	dpu := newObject(kindDPU)
+	if err := f.management.Get(ctx, client.ObjectKey{Namespace: f.options.Namespace, Name: name}, dpu); err != nil {
+		return err
+	}
+	withdrawn := false
+	f.hardware.change(name, func(c *card) {
+		if withdrawn = c.owner == ""; withdrawn {
+			c.owner = dpu.GetUID()
+		}
+	})
+	if !withdrawn {
+		return nil
+	}
+	c, _ := f.hardware.get(name)
+	err := f.management.Delete(ctx, f.object(kindDPUNodeMaintenance, maintenanceName(c.Node), nil))
+	r := newReport(f.clock, dpu)
+	setPhase(r, phaseReady, "")
+	return errors.Join(client.IgnoreNotFound(err), r.write(ctx, f.management))
+}
+
+// reportDPUCluster says whether a DPUCluster answers.
+func (f *Fabric) reportDPUCluster(ctx context.Context, name string, answers bool) error {
+	object := newObject(kindDPUCluster)
+	if err := f.management.Get(ctx, client.ObjectKey{Namespace: f.options.Namespace, Name: name}, object); err != nil {
+		return err
+	}
+	r := newReport(f.clock, object)
+	r.set(map[bool]string{true: "Ready", false: "NotReady"}[answers], "phase")
+	r.condition("Ready", answers, map[bool]string{true: reasonSuccess, false: reasonError}[answers], "")
+	return r.write(ctx, f.management)
+}
+
+// poke has a controller look at an object, "namespace/name".
+func (f *Fabric) poke(ctx context.Context, controller chan event.GenericEvent, kind schema.GroupVersionKind, target string) {
+	object := newObject(kind)
+	namespace, name, _ := strings.Cut(target, "/")
+	object.SetNamespace(namespace)
+	object.SetName(name)
+	select {
+	case controller <- event.GenericEvent{Object: object}:
+	case <-ctx.Done():
 	}
 }
 

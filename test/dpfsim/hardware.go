@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 )
 
@@ -33,6 +34,8 @@ type DPU struct {
 	ForeignVPC string
 	// NumberOfPFs the host sees; 1 when zero.
 	NumberOfPFs int
+	// TemplateLabels are those the DPUSet's template gives to the Nodes of its DPUs.
+	TemplateLabels map[string]string
 }
 
 const noVF = -1
@@ -44,11 +47,22 @@ type function struct{ pf, vf int }
 type card struct {
 	DPU
 	hostOn     bool
+	owner      types.UID // the DPU object whose system runs on the card
 	installing string    // phase shown while being installed; "" when installed
 	installs   int       // how often an installation began
+	// installsItself while DPF is at it, and not a test.
+	installsItself bool
 	bootID     string    // new with every boot
 	upSince    time.Time // when the last boot finished or will
 	poweredOff bool      // the card itself
+	rebooting  bool
+	// starts counts those of the kubelet beside boots, each of which registers the Node if it is not there.
+	starts int
+	// nodeless from the moment somebody deletes the Node, which takes the agent's pod with it, until a kubelet registers it.
+	nodeless bool
+	nodeUID  types.UID
+	// settled until the Node is registered for the first time: a card seeded as Ready has its labels on it.
+	settled bool
 }
 
 type hardware struct {
@@ -63,14 +77,16 @@ func newHardware(clk clock.PassiveClock, boot time.Duration) *hardware {
 }
 
 // add puts a card into its server, both running; a card already there stays as it is.
-func (h *hardware) add(d DPU) error {
+func (h *hardware) add(d DPU, owner types.UID) error {
 	if _, err := net.ParseMAC(d.PF0MAC); err != nil {
 		return fmt.Errorf("DPU %s: PF0MAC: %w", d.Name, err)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if _, ok := h.cards[d.Name]; !ok {
-		h.cards[d.Name] = &card{DPU: d, hostOn: true, installing: d.Phase, bootID: uuid.NewString(), upSince: h.clock.Now()}
+		h.cards[d.Name] = &card{
+			DPU: d, hostOn: true, owner: owner, installing: d.Phase, bootID: uuid.NewString(), upSince: h.clock.Now(), settled: d.Phase == "",
+		}
 	}
 	return nil
 }
@@ -114,7 +130,28 @@ func (h *hardware) running(name string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c, ok := h.cards[name]
-	return ok && !c.poweredOff && c.installing == "" && !h.clock.Now().Before(c.upSince)
+	return ok && !c.poweredOff && !c.rebooting && c.installing == "" && !h.clock.Now().Before(c.upSince)
+}
+
+// change edits a card; ok is false if there is none.
+func (h *hardware) change(name string, edit func(*card)) (ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c, ok := h.cards[name]
+	if ok {
+		edit(c)
+	}
+	return ok
+}
+
+// setRebooting takes a card down, or lets it boot.
+func (h *hardware) setRebooting(name string, down bool) {
+	h.change(name, func(c *card) {
+		if c.rebooting && !down {
+			c.bootID, c.upSince = uuid.NewString(), h.clock.Now().Add(h.boot)
+		}
+		c.rebooting = down
+	})
 }
 
 // setHostPower switches a server; cards without standby power go with it. It returns the cards that went down or up.

@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // EffectKind says what happened.
@@ -22,8 +24,10 @@ type EffectKind string
 const (
 	// EffectCreated says that an object appeared.
 	EffectCreated EffectKind = "Created"
-	// EffectChanged says that something outside an object's status changed.
+	// EffectChanged says that somebody else than DPF changed something outside an object's status.
 	EffectChanged EffectKind = "Changed"
+	// EffectAdjusted says that DPF did.
+	EffectAdjusted EffectKind = "Adjusted"
 	// EffectDeleting says that an object got its deletion timestamp.
 	EffectDeleting EffectKind = "Deleting"
 	// EffectDeleted says that an object is gone.
@@ -32,6 +36,8 @@ const (
 	EffectPlug EffectKind = "Plug"
 	// EffectUnplug says that it passes no more.
 	EffectUnplug EffectKind = "Unplug"
+	// EffectPower is a card that goes down or boots with its server.
+	EffectPower EffectKind = "Power"
 	// EffectFault is a fault put in or taken out by a test.
 	EffectFault EffectKind = "Fault"
 )
@@ -44,7 +50,7 @@ type Effect struct {
 	Kind     EffectKind
 	// Object is "<kind> <namespace>/<name>", empty for ports and faults.
 	Object string
-	// Writer is the field manager that seems to have made the change: "" if the object does not tell.
+	// Writer is the field manager that made the change: "" if the object does not tell, as after a mere removal by others than DPF.
 	Writer string
 	// Change says what is different, such as "spec.cluster.nodeLabels +key=value".
 	Change string
@@ -64,11 +70,25 @@ type journal struct {
 	mu      sync.Mutex
 	clock   clock.PassiveClock
 	effects []Effect
-	writes  map[string]*WriteCount
+	changes []nodeLabelsChange
+	// own are the versions DPF wrote, which may be known only after they were seen.
+	own map[written]bool
+}
+
+// written is a version of an object; the clusters count apart.
+type written struct {
+	inDPUCluster bool
+	version      string
+}
+
+// nodeLabelsChange is one of a DPU's or DPUDevice's spec: which labels for the Node came, and went.
+type nodeLabelsChange struct {
+	object, version string
+	added, removed  bool
 }
 
 func newJournal(clk clock.PassiveClock) *journal {
-	return &journal{clock: clk, writes: map[string]*WriteCount{}}
+	return &journal{clock: clk, own: map[written]bool{}}
 }
 
 func (j *journal) add(e Effect) {
@@ -83,18 +103,48 @@ func (j *journal) port(kind EffectKind, port *Port, why string) {
 	j.add(Effect{Kind: kind, Change: why, Port: &snapshot})
 }
 
+// note takes a version DPF's controllers wrote in one of the clusters.
+func (j *journal) note(inDPUCluster bool, object client.Object) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.own[written{inDPUCluster, object.GetResourceVersion()}] = true
+}
+
 func (j *journal) snapshot() []Effect {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return slices.Clone(j.effects)
+	effects := slices.Clone(j.effects)
+	for i := range effects {
+		e := &effects[i]
+		kind, _, _ := strings.Cut(e.Object, " ")
+		if j.own[written{kindsOfDPUCluster[kind], e.ResourceVersion}] && e.Kind != EffectDeleted {
+			e.Writer = controllersOwner
+			if e.Kind == EffectChanged {
+				e.Kind = EffectAdjusted
+			}
+		}
+	}
+	return effects
 }
 
 func (j *journal) writeCounts() map[string]WriteCount {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	out := make(map[string]WriteCount, len(j.writes))
-	for dpu, count := range j.writes {
-		out[dpu] = *count
+	out := map[string]WriteCount{}
+	for _, change := range j.changes {
+		if j.own[written{false, change.version}] {
+			continue
+		}
+		count := out[change.object]
+		switch {
+		case change.added && !change.removed:
+			count.Attach++
+		case change.removed && !change.added:
+			count.Detach++
+		default:
+			count.Other++
+		}
+		out[change.object] = count
 	}
 	return out
 }
@@ -103,30 +153,29 @@ func (j *journal) writeCounts() map[string]WriteCount {
 func (j *journal) observe(before, after *unstructured.Unstructured) {
 	switch {
 	case before == nil:
-		j.object(EffectCreated, after, "")
+		j.object(EffectCreated, nil, after, "")
 	case after == nil:
-		j.object(EffectDeleted, before, "")
+		j.object(EffectDeleted, before, before, "")
 	case before.GetResourceVersion() == after.GetResourceVersion():
 	default:
 		if before.GetDeletionTimestamp() == nil && after.GetDeletionTimestamp() != nil {
-			j.object(EffectDeleting, after, "")
+			j.object(EffectDeleting, before, after, "")
 		}
 		if change := difference(before, after); change != "" {
-			j.object(EffectChanged, after, change)
+			j.object(EffectChanged, before, after, change)
 			j.count(before, after)
 		}
 	}
 }
 
-func (j *journal) object(kind EffectKind, object *unstructured.Unstructured, change string) {
+func (j *journal) object(kind EffectKind, before, object *unstructured.Unstructured, change string) {
 	j.add(Effect{
 		Kind: kind, Object: fmt.Sprintf("%s %s/%s", object.GetKind(), object.GetNamespace(), object.GetName()),
-		Writer: writer(object), Change: change, ResourceVersion: object.GetResourceVersion(),
+		Writer: writer(before, object), Change: change, ResourceVersion: object.GetResourceVersion(),
 	})
 }
 
-// count attributes a change of a DPU or DPUDevice to a direction. DPF itself only writes their status here, so that every
-// other change is somebody else's.
+// count keeps a change of a DPU or DPUDevice.
 func (j *journal) count(before, after *unstructured.Unstructured) {
 	if kind := after.GetKind(); kind != kindDPU.Kind && kind != kindDPUDevice.Kind {
 		return
@@ -137,19 +186,7 @@ func (j *journal) count(before, after *unstructured.Unstructured) {
 	removed := slices.ContainsFunc(slices.Collect(maps.Keys(old)), func(key string) bool { _, ok := now[key]; return !ok })
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	count := j.writes[after.GetName()]
-	if count == nil {
-		count = &WriteCount{}
-		j.writes[after.GetName()] = count
-	}
-	switch {
-	case added && !removed:
-		count.Attach++
-	case removed && !added:
-		count.Detach++
-	default:
-		count.Other++
-	}
+	j.changes = append(j.changes, nodeLabelsChange{after.GetName(), after.GetResourceVersion(), added, removed})
 }
 
 // difference describes what changed outside status, or "".
@@ -190,12 +227,25 @@ func specOf(object *unstructured.Unstructured) map[string]any {
 	return spec
 }
 
-// writer is the field manager with the youngest entry for the object itself.
-func writer(object *unstructured.Unstructured) string {
+// writer is the field manager that has more on an object than before, or another time: "" if none has, since a manager that only
+// removes leaves no trace.
+func writer(before, after *unstructured.Unstructured) string {
+	type key struct{ manager, operation, version string }
+	had := map[key]metav1.ManagedFieldsEntry{}
+	if before != nil {
+		for _, entry := range before.GetManagedFields() {
+			had[key{entry.Manager, string(entry.Operation), entry.APIVersion + entry.Subresource}] = entry
+		}
+	}
 	var name string
 	var youngest time.Time
-	for _, entry := range object.GetManagedFields() {
-		if entry.Subresource == "" && entry.Time != nil && !entry.Time.Time.Before(youngest) {
+	for _, entry := range after.GetManagedFields() {
+		if entry.Subresource != "" || entry.Time == nil {
+			continue
+		}
+		old, ok := had[key{entry.Manager, string(entry.Operation), entry.APIVersion + entry.Subresource}]
+		same := ok && old.Time.Equal(entry.Time) && old.FieldsV1.Size() >= entry.FieldsV1.Size()
+		if !same && !entry.Time.Time.Before(youngest) {
 			name, youngest = entry.Manager, entry.Time.Time
 		}
 	}

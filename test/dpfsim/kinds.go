@@ -66,9 +66,13 @@ const (
 	labelDPUNodeName      = "provisioning.dpu.nvidia.com/dpunode-name"
 	labelDPUNodeNamespace = "provisioning.dpu.nvidia.com/dpunode-namespace"
 	labelDPUDeviceName    = "provisioning.dpu.nvidia.com/dpudevice-name"
+	labelDPUSetName       = "provisioning.dpu.nvidia.com/dpuset-name"
+	labelDPUSetNamespace  = "provisioning.dpu.nvidia.com/dpuset-namespace"
 
-	// annotationAppliedLabels is the simulator's own memory on a Node: the keys it copied there.
-	annotationAppliedLabels = "dpfsim.dpucloud.example/applied-labels"
+	labelDPFVersion       = "operator.dpu.nvidia.com/dpf-version"
+	// annotationLastApplied is DPF's record of the labels it put: the DPUSet's on the DPU, and the DPU's on the Node.
+	annotationLastApplied = "provisioning.dpu.nvidia.com/last-applied-labels-on-dpu"
+	finalizerDPU          = "provisioning.dpu.nvidia.com/dpu-protection"
 )
 
 // The parts of DPF's specs the controllers read.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -33,6 +35,7 @@ type kubeletState struct {
 	node       corev1.ConditionStatus // of the Node's condition Ready; "" without Node
 	ovsHealthy corev1.ConditionStatus
 	bootID     string
+	starts     int
 	marked     bool // the agent has written its annotations since the boot
 	installing string
 	installs   int       // whose Node is gone
@@ -102,13 +105,19 @@ func (f *Fabric) kubelet(ctx context.Context, name string, state *kubeletState) 
 	if f.faults.has(OVSProblem, name) {
 		ovs = corev1.ConditionFalse
 	}
-	if state.node != corev1.ConditionTrue || state.bootID != c.bootID || state.ovsHealthy != ovs {
-		if err := f.nodeReady(ctx, c, ovs); err != nil {
+	started := state.bootID != c.bootID || state.starts != c.starts
+	if c.nodeless && !started {
+		return nil // a kubelet registers its Node when it starts, and never again
+	}
+	if started || state.node != corev1.ConditionTrue || state.ovsHealthy != ovs {
+		uid, err := f.nodeReady(ctx, c, ovs)
+		if err != nil {
 			return err
 		}
-		first := state.node == ""
-		state.marked = state.marked && state.bootID == c.bootID
-		state.node, state.bootID, state.ovsHealthy = corev1.ConditionTrue, c.bootID, ovs
+		first := state.node == "" || c.nodeless
+		state.marked = state.marked && !started
+		state.node, state.bootID, state.starts, state.ovsHealthy = corev1.ConditionTrue, c.bootID, c.starts, ovs
+		f.hardware.change(name, func(c *card) { c.nodeless, c.settled, c.nodeUID = false, false, uid })
 		if first {
 			f.lookAt(ctx, name)
 		}
@@ -140,9 +149,8 @@ func (f *Fabric) lookAt(ctx context.Context, name string) {
 // removeNode takes the Node away, as DPF does when it reinstalls a DPU.
 // unsure: when exactly DPF does; here at once.
 func (f *Fabric) removeNode(ctx context.Context, c card, state *kubeletState) error {
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: c.Name}}
-	if err := client.IgnoreNotFound(f.dpuCluster.Delete(ctx, node)); err != nil {
-		return fmt.Errorf("delete Node: %w", err)
+	if err := f.deleteNode(ctx, c.Name); err != nil {
+		return err
 	}
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: leaseNamespace, Name: c.Name}}
 	if err := client.IgnoreNotFound(f.dpuCluster.Delete(ctx, lease)); err != nil {
@@ -152,8 +160,19 @@ func (f *Fabric) removeNode(ctx context.Context, c card, state *kubeletState) er
 	return nil
 }
 
+// deleteNode takes the Node's object away, and with it what the cluster runs there.
+// unsure: whether anything is left of OVN's flows then; here the OVN controller lives on and obeys its database.
+func (f *Fabric) deleteNode(ctx context.Context, name string) error {
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	f.hardware.change(name, func(c *card) { c.nodeless = true })
+	if err := client.IgnoreNotFound(f.dpuCluster.Delete(ctx, node)); err != nil {
+		return fmt.Errorf("delete Node %s: %w", name, err)
+	}
+	return nil
+}
+
 // nodeReady registers the Node if it is not there and reports it healthy.
-func (f *Fabric) nodeReady(ctx context.Context, c card, ovs corev1.ConditionStatus) error {
+func (f *Fabric) nodeReady(ctx context.Context, c card, ovs corev1.ConditionStatus) (types.UID, error) {
 	node := &corev1.Node{}
 	err := f.dpuCluster.Get(ctx, client.ObjectKey{Name: c.Name}, node)
 	if apierrors.IsNotFound(err) {
@@ -161,7 +180,7 @@ func (f *Fabric) nodeReady(ctx context.Context, c card, ovs corev1.ConditionStat
 		err = f.dpuCluster.Create(ctx, node)
 	}
 	if err != nil {
-		return fmt.Errorf("register Node: %w", err)
+		return "", fmt.Errorf("register Node: %w", err)
 	}
 	before := node.DeepCopy()
 	now := metav1.Time{Time: f.clock.Now()}
@@ -178,21 +197,26 @@ func (f *Fabric) nodeReady(ctx context.Context, c card, ovs corev1.ConditionStat
 		OSImage: "Ubuntu 24.04 LTS", KernelVersion: "6.8.0-bluefield", KubeletVersion: "v1.34.1", ContainerRuntimeVersion: "containerd://2.1.4",
 	}
 	if err := f.dpuCluster.Status().Patch(ctx, node, client.StrategicMergeFrom(before)); err != nil {
-		return fmt.Errorf("report Node Ready: %w", err)
+		return "", fmt.Errorf("report Node Ready: %w", err)
 	}
-	return nil
+	return node.UID, nil
 }
 
+// newNode is what a kubelet registers. A card seeded as Ready has had its labels from DPF already; any other gets them later.
 func (f *Fabric) newNode(c card) *corev1.Node {
-	labels := map[string]string{
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: c.Name, Labels: map[string]string{
 		corev1.LabelHostname: c.Name, corev1.LabelArchStable: "arm64", corev1.LabelOSStable: "linux",
-		labelDPUNodeName: c.Node, labelDPUNodeNamespace: f.options.Namespace,
-		"operator.dpu.nvidia.com/dpf-version": map[LabelPlace]string{LabelsOnDPU: "v26.4.0", LabelsOnDPUDevice: "v26.8.0"}[f.options.LabelPlace],
+	}}}
+	if c.settled {
+		applied := f.ownLabels(c.DPU)
+		maps.Copy(applied, c.TemplateLabels)
+		maps.Copy(node.Labels, applied)
+		node.Annotations = map[string]string{annotationLastApplied: record(applied)}
 	}
 	if c.ForeignVPC != "" {
-		labels[claimLabel] = claimValue(c.ForeignVPC)
+		node.Labels[claimLabel] = claimValue(c.ForeignVPC)
 	}
-	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: c.Name, Labels: labels}}
+	return node
 }
 
 // agentStarts is what the OVN VPC agent does first: say where the DPU is in OVN.

@@ -36,10 +36,14 @@ type Options struct {
 	ServerLabelKey string
 	// CRDDir holds upstream's CRDs (*.yaml); when empty, the ones generated from this project's types are installed.
 	CRDDir string
-	// LabelPlace is the DPF release; LabelsOnDPU when empty.
+	// LabelPlace is the DPF release; LabelsOnDPU when empty. See Fabric.Upgrade.
 	LabelPlace LabelPlace
 	// Timing of everything that takes time; zero fields take LabTiming's values.
 	Timing Timing
+	// Jitter lets each delay take up to this much longer, as a part of it: 3 is up to four times as long. Which delay takes how
+	// long follows from Seed and from the order in which the controllers come to them.
+	Jitter float64
+	Seed   uint64
 	// Clock tells the time; the real one when nil. Waiting is always done in real time.
 	Clock clock.Clock
 	// Log receives what the controllers do; discarded when empty.
@@ -48,7 +52,10 @@ type Options struct {
 
 // Timing is how long things take.
 type Timing struct {
-	// LabelsToNode from a label's change until DPF copies it to the Node.
+	// DeviceToDPU from a DPUDevice's label to the DPU it is copied to, in releases that do; and from a DPU's end until its
+	// DPUSet makes it again.
+	DeviceToDPU time.Duration
+	// LabelsToNode from a label's change on a DPU until DPF copies it to the Node.
 	LabelsToNode time.Duration
 	// EffectRemoval is how long a DPU stays in "Node Effect Removal".
 	EffectRemoval time.Duration
@@ -78,42 +85,56 @@ type Timing struct {
 	NodeGrace time.Duration
 	// Boot of a DPU.
 	Boot time.Duration
+	// Install of a DPU's system, before it boots.
+	Install time.Duration
 }
 
 // LabTiming attaches a port in one to two seconds.
 func LabTiming() Timing {
 	return Timing{
-		LabelsToNode: 150 * time.Millisecond, EffectRemoval: 150 * time.Millisecond, NodeToVPCMark: 100 * time.Millisecond,
+		DeviceToDPU: 100 * time.Millisecond, LabelsToNode: 150 * time.Millisecond, EffectRemoval: 150 * time.Millisecond, NodeToVPCMark: 100 * time.Millisecond,
 		SIApply: 100 * time.Millisecond, AgentMAC: 100 * time.Millisecond, Connect: 150 * time.Millisecond,
 		AgentReady: 150 * time.Millisecond, Unplug: 150 * time.Millisecond, AgentUnplug: 100 * time.Millisecond,
 		DSIPoll: 500 * time.Millisecond, RelatedRetry: time.Second, StaleSweep: 3 * time.Second,
 		Heartbeat: 10 * time.Second, NodeGrace: 3 * time.Second, Boot: 500 * time.Millisecond,
+		Install: 500 * time.Millisecond,
 	}
 }
 
 // DPFTiming has the intervals DPF itself uses, with guesses for what only hardware can tell.
 func DPFTiming() Timing {
 	return Timing{
-		LabelsToNode: 5 * time.Second, EffectRemoval: 5 * time.Second, NodeToVPCMark: time.Second,
+		DeviceToDPU: time.Second, LabelsToNode: 5 * time.Second, EffectRemoval: 5 * time.Second, NodeToVPCMark: time.Second,
 		SIApply: time.Second, AgentMAC: 5 * time.Second, Connect: 2 * time.Second,
 		AgentReady: 5 * time.Second, Unplug: 2 * time.Second, AgentUnplug: 2 * time.Second,
 		DSIPoll: 30 * time.Second, RelatedRetry: 10 * time.Second, StaleSweep: 30 * time.Second,
 		Heartbeat: 10 * time.Second, NodeGrace: 50 * time.Second, Boot: 4 * time.Minute,
+		Install: 15 * time.Minute,
 	}
+}
+
+// Scaled returns the timing with every delay multiplied: DPFTiming().Scaled(0.01) keeps DPF's proportions.
+func (t Timing) Scaled(factor float64) Timing {
+	for _, field := range t.fields() {
+		*field = time.Duration(float64(*field) * factor)
+	}
+	return t
 }
 
 func (t *Timing) setDefaults() {
 	lab := LabTiming()
-	for _, field := range []struct{ value, fallback *time.Duration }{
-		{&t.LabelsToNode, &lab.LabelsToNode}, {&t.EffectRemoval, &lab.EffectRemoval}, {&t.NodeToVPCMark, &lab.NodeToVPCMark},
-		{&t.SIApply, &lab.SIApply}, {&t.AgentMAC, &lab.AgentMAC}, {&t.Connect, &lab.Connect},
-		{&t.AgentReady, &lab.AgentReady}, {&t.Unplug, &lab.Unplug}, {&t.AgentUnplug, &lab.AgentUnplug},
-		{&t.DSIPoll, &lab.DSIPoll}, {&t.RelatedRetry, &lab.RelatedRetry}, {&t.StaleSweep, &lab.StaleSweep},
-		{&t.Heartbeat, &lab.Heartbeat}, {&t.NodeGrace, &lab.NodeGrace}, {&t.Boot, &lab.Boot},
-	} {
-		if *field.value == 0 {
-			*field.value = *field.fallback
+	fallbacks := lab.fields()
+	for i, field := range t.fields() {
+		if *field == 0 {
+			*field = *fallbacks[i]
 		}
+	}
+}
+
+func (t *Timing) fields() []*time.Duration {
+	return []*time.Duration{
+		&t.DeviceToDPU, &t.LabelsToNode, &t.EffectRemoval, &t.NodeToVPCMark, &t.SIApply, &t.AgentMAC, &t.Connect, &t.AgentReady,
+		&t.Unplug, &t.AgentUnplug, &t.DSIPoll, &t.RelatedRetry, &t.StaleSweep, &t.Heartbeat, &t.NodeGrace, &t.Boot, &t.Install,
 	}
 }
 

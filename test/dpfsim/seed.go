@@ -4,6 +4,7 @@
 package dpfsim
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -52,7 +53,11 @@ func (f *Fabric) Seed(ctx context.Context, dpus []DPU) error {
 			if err := f.seedDPU(ctx, d); err != nil {
 				return err
 			}
-			return f.hardware.add(d)
+			dpu := newObject(kindDPU)
+			if err := f.management.Get(ctx, client.ObjectKey{Namespace: f.options.Namespace, Name: d.Name}, dpu); err != nil {
+				return fmt.Errorf("dpfsim: get DPU %s: %w", d.Name, err)
+			}
+			return f.hardware.add(d, dpu.GetUID())
 		})
 	}
 	return group.Wait()
@@ -150,23 +155,9 @@ func (f *Fabric) seedDPU(ctx context.Context, d DPU) error {
 	if err != nil {
 		return err
 	}
-	dpu := f.object(kindDPU, d.Name, map[string]any{
-		"dpuNodeName": d.Node, "dpuDeviceName": d.Device, "serialNumber": d.Serial,
-		"bfb": "bf-bundle", "dpuFlavor": "vpc-ovn",
-		"nodeEffect": map[string]any{"hold": true, "applyOnLabelChange": false},
-		"cluster":    map[string]any{"name": f.options.DPUClusterName, "namespace": f.options.Namespace},
-	})
-	dpu.SetLabels(map[string]string{labelDPUNodeName: d.Node, labelDPUDeviceName: d.Device})
-	return f.createWithStatus(ctx, dpu, func(r *report) {
-		r.set("dpu", "dpuMode")
-		r.set("BlueField3", "dpuType")
-		r.set(map[string]any{"enabled": true}, "secureBoot")
-		r.set(map[string]any{"bmc": "BF-25.10-9", "nic": "32.47.1026", "uefi": "4.13.0-26"}, "firmware")
-		r.set("redfish", "dpuInstallInterface")
-		if f.options.LabelPlace == LabelsOnDPUDevice {
-			r.set("zero-trust", "deploymentMode")
-		}
-		setPhase(r, phaseOr(d.Phase, phaseReady))
+	return f.createWithStatus(ctx, f.newDPU(d, d.TemplateLabels), func(r *report) {
+		f.fillDPU(r)
+		setPhase(r, cmp.Or(d.Phase, phaseReady), "")
 	})
 }
 

@@ -174,7 +174,7 @@ func (r *setController) paceKey(set *unstructured.Unstructured, node *corev1.Nod
 // mode writes and obeys the annotation that decides between ServiceInterface objects and entries of one object per Node,
 // which later releases have. The entries are not played: a set that asks for them says so.
 func (r *setController) mode(ctx context.Context, set *unstructured.Unstructured, report *report) (legacy bool, err error) {
-	if r.options.LabelPlace != LabelsOnDPUDevice {
+	if r.labelPlace() != LabelsOnDPUDevice {
 		return true, nil
 	}
 	switch set.GetAnnotations()[annotationInterfaceMode] {

@@ -59,15 +59,15 @@ func conditionTrue(object *unstructured.Unstructured, conditionType string) bool
 }
 
 func (r *report) condition(conditionType string, ok bool, reason, message string) {
-	r.conditionIn("conditions", conditionType, ok, reason, message)
-}
-
-func (r *report) conditionIn(field, conditionType string, ok bool, reason, message string) {
-	conditions := conditionsOf(r.object, field)
 	status := metav1.ConditionFalse
 	if ok {
 		status = metav1.ConditionTrue
 	}
+	r.conditionIn("conditions", conditionType, status, reason, message)
+}
+
+func (r *report) conditionIn(field, conditionType string, status metav1.ConditionStatus, reason, message string) {
+	conditions := conditionsOf(r.object, field)
 	meta.SetStatusCondition(&conditions, metav1.Condition{
 		Type: conditionType, Status: status, Reason: reason, Message: message,
 		ObservedGeneration: r.object.GetGeneration(), LastTransitionTime: metav1.Time{Time: r.clock.Now()},
@@ -84,7 +84,7 @@ func (r *report) conditionIn(field, conditionType string, ok bool, reason, messa
 func (r *report) ensure(conditionTypes ...string) {
 	for _, t := range conditionTypes {
 		if meta.FindStatusCondition(conditionsOf(r.object, "conditions"), t) == nil {
-			r.condition(t, false, reasonPending, "")
+			r.conditionIn("conditions", t, metav1.ConditionUnknown, reasonPending, "")
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 )
 
 const conditionNetworkReconciled = "DPUVirtualNetworkReconciled"
@@ -35,6 +36,7 @@ func setupVirtualNetwork(mgr manager.Manager, w world) error {
 		For(newObject(kindVirtualNetwork)).
 		Watches(newObject(kindVPC), ofVPC).
 		Watches(newObject(kindDSI), ofInterface).
+		WatchesRawSource(source.Channel(w.wakeNetwork, &handler.EnqueueRequestForObject{})).
 		Complete(w.played(ControllerVirtualNetwork, r.reconcile))
 }
 
@@ -91,6 +93,10 @@ func (r *networkController) reconcileWith(ctx context.Context, network *unstruct
 		return nil
 	}
 	report.succeed(conditionPrerequisites)
+	if r.faults.has(NetworkNotReady, network.GetNamespace()+"/"+network.GetName()) {
+		report.condition(conditionNetworkReconciled, false, reasonError, "the Northbound database refused a transaction")
+		return nil
+	}
 	if _, _, err := networkOf(network.GetNamespace(), network.GetName(), spec); err != nil {
 		report.condition(conditionNetworkReconciled, false, reasonError, err.Error())
 		return nil

@@ -50,6 +50,7 @@ func setupVPC(mgr manager.Manager, w world) error {
 		For(newObject(kindVPC)).
 		Watches(newObject(kindVirtualNetwork), ofNetwork).
 		Watches(newObject(kindIsolationClass), all).
+		WatchesRawSource(source.Channel(w.wakeVPC, &handler.EnqueueRequestForObject{})).
 		WatchesRawSource(source.Kind(w.remote.GetCache(), &corev1.Node{}, handler.TypedEnqueueRequestsFromMapFunc(r.ofNode), changed)).
 		Complete(w.played(ControllerVPC, r.reconcile))
 }
@@ -191,6 +192,10 @@ func (r *vpcController) reconcileNodes(ctx context.Context, vpc *unstructured.Un
 		topology[node.Name] = true
 	}
 	report.succeed(conditionPrerequisites)
+	if r.faults.has(VPCNotReady, vpc.GetNamespace()+"/"+vpc.GetName()) {
+		report.condition(conditionTopology, false, reasonError, "the Northbound database refused a transaction")
+		return result, nil
+	}
 	r.plane.setTopology(vpcMark(vpc), topology, spec.InterNetworkAccess)
 	report.succeed(conditionTopology)
 	names := make([]any, 0, len(networks))
