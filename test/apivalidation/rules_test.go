@@ -145,6 +145,13 @@ var fabricWingRules = []ruleCase{
 	{name: "adopted later", sample: "tenantvpc", before: unchanged, edits: []edit{unset("spec.subnets"), set("spec.adopt", map[string]any{"name": "x"})}, refused: "adopt is immutable"},
 	{name: "adopted no longer", sample: "tenantvpc-adopted", before: unchanged, edits: []edit{unset("spec.adopt"), set("spec.subnets", []any{subnet("a", "10.64.0.0/24")})}, refused: "adopt is immutable"},
 	{name: "adopted and subnets", sample: "tenantvpc-adopted", edits: []edit{set("spec.subnets", []any{subnet("a", "10.64.0.0/24")})}, refused: "subnets and adopt exclude each other"},
+	{name: "adopted and changed", sample: "tenantvpc-adopted", edits: []edit{set("spec.interNetworkAccess", false)}, refused: "interNetworkAccess and adopt exclude each other"},
+	{name: "adopted and changed later", sample: "tenantvpc-adopted", before: unchanged, edits: []edit{set("spec.interNetworkAccess", true)}, refused: "an adopted VPC is never changed"},
+	{name: "prefix of a site", sample: "dpufabric", edits: prefixes("site.example/", "site.example/vpc-")},
+	{name: "prefix without a domain", sample: "dpufabric", edits: prefixes("vpc"), refused: "should match"},
+	{name: "prefix of everything", sample: "dpufabric", edits: prefixes("/"), refused: "should match"},
+	{name: "prefix of the provider", sample: "dpufabric", edits: prefixes("maas-dpu.dpucloud.io/"), refused: "is the provider's own"},
+	{name: "prefix among the provider's", sample: "dpufabric", edits: prefixes("maas-dpu.dpucloud.io/vpc"), refused: "is the provider's own"},
 	{name: "neither", sample: "tenantvpc", edits: []edit{unset("spec.subnets")}, refused: "name at least one subnet, or a VPC to adopt"},
 	{name: "no subnet", sample: "tenantvpc", edits: []edit{set("spec.subnets", []any{})}, refused: "name at least one subnet, or a VPC to adopt"},
 	{name: "CIDR changed", sample: "tenantvpc", before: unchanged, edits: []edit{set("spec.subnets[0].cidr", "10.65.0.0/24"), unset("spec.subnets[0].excludeIPs")}, refused: "a subnet cannot be changed"},
@@ -194,4 +201,8 @@ func subnet(name, cidr string) map[string]any { return map[string]any{"name": na
 
 func cidr(value string) []edit {
 	return []edit{set("spec.subnets", []any{subnet("a", value)})}
+}
+
+func prefixes(prefixes ...any) []edit {
+	return []edit{set("spec.backend.ovnVPC.adoptionKeyPrefixes", prefixes)}
 }
