@@ -52,6 +52,8 @@ type server struct {
 	attachments []string
 	// hostOff says that MAAS saw the host off. It is asked only for servers with a DPU that does not live.
 	hostOff bool
+	// bmcs is what the BMCs of its cards answered.
+	bmcs bmcs
 }
 
 type card struct {
@@ -92,6 +94,7 @@ func (r *Reconciler) observe(ctx context.Context, name string) (*observation, er
 	if fabric != nil {
 		r.observePower(ctx, fabric, o)
 	}
+	r.observePosture(fabric, o)
 	slices.SortFunc(o.servers, func(a, b server) int { return cmp.Compare(a.name(), b.name()) })
 	return o, nil
 }

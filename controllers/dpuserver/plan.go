@@ -26,6 +26,8 @@ type judgement struct {
 	// rebound is the last Rebind that the binding followed.
 	rebound       *infrav1.Rebound
 	healthy, free vpc.Finding
+	// posture are the results of the posture checks.
+	posture []infrav1.PostureResult
 	// ready decides eligibility: Yes is eligible, No ineligible, Unknown unknown.
 	ready vpc.Finding
 }
@@ -56,6 +58,8 @@ func judge(s *server, installation string, now time.Time) judgement {
 	if s.object != nil {
 		pinned, j.rebound = s.object.Status.DPUs, s.object.Status.Rebound
 	}
+	var posture vpc.Finding
+	j.posture, posture = judgePosture(s, now)
 	if s.resolved.Answer != vpc.Yes {
 		j.binding, j.healthy, j.free, j.ready = pinned, s.resolved, s.resolved, s.resolved
 		if s.resolved.Answer == vpc.Unknown && j.holder == nil && s.object != nil {
@@ -84,7 +88,7 @@ func judge(s *server, installation string, now time.Time) judgement {
 	case len(changes) > 0:
 		j.ready = vpc.Finding{Answer: vpc.No, Reason: infrav1.BindingChangedReason, Message: "the server's DPUs are not those it was first seen with (" + several(changes) + "): find out why, then set spec.override to Rebind"}
 	default:
-		j.ready = worst(j.healthy, j.free)
+		j.ready = worst(j.healthy, j.free, posture)
 	}
 	return j
 }

@@ -67,7 +67,9 @@ type Reconciler struct {
 	labelPlaces *dpfzt.LabelPlaces
 	mu          sync.Mutex
 	powers      map[powerKey]powerReading
-	doubts      map[string]map[string]doubt
+	// freed is when servers were seen to be let go.
+	freed  map[string]time.Time
+	doubts map[string]map[string]doubt
 }
 
 // SetupWithManager registers the controller.
@@ -165,7 +167,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := errors.Join(r.act(ctx, seen), fabricErr); err != nil {
 		return ctrl.Result{}, err
 	}
-	if again {
+	if again || seen.waitsForBMCs() {
 		return ctrl.Result{RequeueAfter: r.PollInterval}, nil
 	}
 	return ctrl.Result{RequeueAfter: passesPerPoll * r.PollInterval}, nil

@@ -19,6 +19,7 @@ import (
 func describeServer(object *infrav1.DPUServer, j judgement) {
 	status := &object.Status
 	status.DPUs, status.Holder, status.Rebound = j.binding, j.holder, j.rebound
+	status.Posture = j.posture
 	switch j.ready.Answer {
 	case vpc.Yes:
 		status.Eligibility = infrav1.Eligible

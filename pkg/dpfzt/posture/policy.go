@@ -43,7 +43,7 @@ func Asks(asked infrav1.Posture) bool { return ModeOf(asked, Identity) != infrav
 
 // CardReading is what is known of one card.
 type CardReading struct {
-	// Device is the name of the DPUDevice.
+	// Device is the name of the DPUDevice; empty if the reading is put together from those of several.
 	Device string
 	// Known says that the reading is there and young enough. If not, the card is being asked.
 	Known   bool
@@ -158,7 +158,11 @@ func describe(open []Finding) string {
 	}
 	sentences := make([]string, 0, len(order))
 	for _, key := range order {
-		sentences = append(sentences, fmt.Sprintf("DPUDevice %s: %s (%s): %s", key.device, strings.Join(checks[key], ", "), key.mode, key.message))
+		sentence := fmt.Sprintf("%s (%s): %s", strings.Join(checks[key], ", "), key.mode, key.message)
+		if key.device != "" {
+			sentence = "DPUDevice " + key.device + ": " + sentence
+		}
+		sentences = append(sentences, sentence)
 	}
 	return strings.Join(sentences, "; ")
 }
