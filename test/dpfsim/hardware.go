@@ -6,6 +6,7 @@ package dpfsim
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -34,6 +35,8 @@ type DPU struct {
 	ForeignVPC string
 	// NumberOfPFs the host sees; 1 when zero.
 	NumberOfPFs int
+	// BMC is where the card's BMC serves Redfish, as the operator wrote it; not valid if he did not.
+	BMC netip.AddrPort
 	// TemplateLabels are those the DPUSet's template gives to the Nodes of its DPUs.
 	TemplateLabels map[string]string
 }

@@ -137,12 +137,17 @@ func (f *Fabric) seedDPU(ctx context.Context, d DPU) error {
 			return err
 		}
 	}
-	device := f.object(kindDPUDevice, d.Device, map[string]any{
-		"serialNumber": d.Serial, "numberOfPFs": int64(d.NumberOfPFs),
-	})
+	spec := map[string]any{"serialNumber": d.Serial, "numberOfPFs": int64(d.NumberOfPFs)}
+	if d.BMC.IsValid() {
+		spec["bmcIp"], spec["bmcPort"] = d.BMC.Addr().String(), int64(d.BMC.Port())
+	}
+	device := f.object(kindDPUDevice, d.Device, spec)
 	device.SetLabels(map[string]string{labelDPUNodeName: d.Node})
 	err := f.createWithStatus(ctx, device, func(r *report) {
 		r.set(d.Serial, "serialNumber")
+		if d.BMC.IsValid() {
+			r.set(d.BMC.Addr().String(), "bmcIp")
+		}
 		// BMCs write MAC addresses in capitals.
 		r.set(strings.ToUpper(d.PF0MAC), "pf0Mac")
 		r.set("dpu", "dpuMode")
