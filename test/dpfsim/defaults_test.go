@@ -123,12 +123,16 @@ func TestPrerequisitesCountWhenTheyAreCreated(t *testing.T) {
 	ten.makeNetwork("n", "10.22.0.0/24")
 	ten.makeDSI("n-pf0", "n", ten.portSelector("n"))
 	g.Eventually(ten.true(kindDSI, "n-pf0", "Ready")).Should(BeTrue())
+	g.Eventually(func(g Gomega) {
+		settled := ten.get(kindDSI, "n-pf0").GetResourceVersion()
+		g.Consistently(func() string { return ten.get(kindDSI, "n-pf0").GetResourceVersion() }, "1s").Should(Equal(settled))
+	}).Should(Succeed(), "DPF has looked at it for the last time")
 	ten.remove(kindVPC, "v")
 	g.Eventually(func() error {
 		return dropFinalizer(t.Context(), ten.Fabric.management, ten.get(kindVPC, "v"), finalizerVPC)
 	}).Should(Succeed())
 	g.Eventually(ten.gone(kindVPC, "v")).Should(BeTrue())
-	g.Consistently(ten.true(kindDSI, "n-pf0", conditionPreReqs), "2s").Should(BeTrue(), "Ready, and what it stands on is gone")
+	g.Consistently(ten.true(kindDSI, "n-pf0", conditionPreReqs)).Should(BeTrue(), "Ready, and what it stands on is gone")
 	// Whatever else has it looked at tells.
 	g.Expect(annotate(t.Context(), ten.Fabric.management, ten.get(kindDSI, "n-pf0"), map[string]string{"touched": "yes"})).To(Succeed())
 	g.Eventually(ten.reason(kindDSI, "n-pf0", conditionPreReqs)).Should(Equal(reasonPending))
@@ -264,14 +268,24 @@ func TestSchemaRefusals(t *testing.T) {
 		{"DPUNode's name", ten.unmade(kindDPUNode, long(49), map[string]any{})},
 		{"VPC without tenant", ten.unmade(kindVPC, "v", map[string]any{"isolationClassName": "ovn", "interNetworkAccess": false})},
 		{"network of another type", ten.unmade(kindVirtualNetwork, "n", map[string]any{"vpcName": "v", "type": "Routed", "externallyRouted": true})},
-		{"short-lived credentials", ten.unmade(kindCredentialRequest, "c", map[string]any{
-			"serviceAccount": map[string]any{"name": "a", "namespace": "b"}, "type": "kubeconfig", "duration": "9m",
+		{"credentials for no duration", ten.unmade(kindCredentialRequest, "c", map[string]any{
+			"serviceAccount": map[string]any{"name": "a", "namespace": "b"}, "type": "kubeconfig", "duration": "a while",
 			"secret": map[string]any{"name": "a", "namespace": "b"},
 		})},
 	} {
 		err := ten.Fabric.management.Create(t.Context(), test.object)
 		ten.g.Expect(apierrors.IsInvalid(err)).To(BeTrue(), "%s: %v", test.name, err)
 	}
+}
+
+func TestCredentialsLiveTenMinutesAtLeast(t *testing.T) {
+	t.Parallel()
+	ten := v26_4.newTenant(t, "short-lived", 0, nil)
+	ten.make(kindCredentialRequest, "reader", map[string]any{
+		"serviceAccount": map[string]any{"name": "short-lived", "namespace": ten.namespace}, "type": "kubeconfig", "duration": "9m",
+		"secret": map[string]any{"name": "reader", "namespace": ten.namespace},
+	})
+	ten.g.Eventually(ten.reason(kindCredentialRequest, "reader", conditionAccount)).Should(Equal(reasonError))
 }
 
 func (ten *tenant) unmade(kind schema.GroupVersionKind, name string, spec map[string]any) *unstructured.Unstructured {

@@ -62,7 +62,7 @@ func (s *site) labelsTravelOverTheDPU(ten *tenant) {
 	g.Eventually(ofDPU).Should(And(HaveKeyWithValue(ten.vpcKey(), "in"), Not(HaveKey(ten.portKey()))))
 	ten.label(kindDPU, d.Name, map[string]any{"site.example.com/by-hand": "yes", ten.vpcKey(): nil})
 	g.Eventually(func() map[string]string { return ten.node(d.Name).Labels }).ShouldNot(HaveKey(ten.vpcKey()))
-	g.Consistently(ofDPU, "2s").ShouldNot(HaveKey(ten.vpcKey()), "taken off the DPU by hand, it stays away")
+	g.Consistently(ofDPU).ShouldNot(HaveKey(ten.vpcKey()), "taken off the DPU by hand, it stays away")
 	ten.label(kindDPUDevice, d.Device, map[string]any{ten.portKey(): "n"})
 	g.Eventually(ten.ports).Should(HaveLen(1), "until the card's labels change")
 	g.Expect(ofDPU()).To(HaveKey("site.example.com/by-hand"), "keys of others survive")
@@ -126,7 +126,7 @@ func TestUpgradeUnderARunningTenant(t *testing.T) {
 
 	// The template and a card that disagree stop the DPUSet.
 	ten.label(kindDPUDevice, b.Device, map[string]any{"site.example.com/row": "4", ten.portKey(): nil})
-	g.Consistently(ten.ports, "2s").Should(HaveLen(1))
+	g.Consistently(ten.ports).Should(HaveLen(1))
 	ten.label(kindDPUDevice, b.Device, map[string]any{"site.example.com/row": nil})
 	g.Eventually(ten.ports).Should(BeEmpty())
 }

@@ -145,7 +145,8 @@ type tenant struct {
 
 var tenants atomic.Int32
 
-const patience = 20 * time.Second
+// patience is for machines busy with other things, and waiting costs nothing when all is well.
+const patience = 60 * time.Second
 
 // newTenant seeds DPUs named <name>-<n>, whose values edit may change, and waits for their Nodes.
 func (s *site) newTenant(t *testing.T, name string, dpus int, edit func(*DPU)) *tenant {
@@ -153,7 +154,7 @@ func (s *site) newTenant(t *testing.T, name string, dpus int, edit func(*DPU)) *
 	g := NewWithT(t)
 	g.SetDefaultEventuallyTimeout(patience)
 	g.SetDefaultEventuallyPollingInterval(50 * time.Millisecond)
-	g.SetDefaultConsistentlyDuration(700 * time.Millisecond)
+	g.SetDefaultConsistentlyDuration(2 * time.Second)
 	name = fmt.Sprintf("%s-%d", name, tenants.Add(1)) // so that -count works
 	ten := &tenant{site: s, t: t, g: g, namespace: "tenant-" + name}
 	for i := range dpus {
