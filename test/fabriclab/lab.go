@@ -45,6 +45,10 @@ type Options struct {
 	CRDDir string
 	// LabelPlace is the release of DPF; the simulator's default when empty.
 	LabelPlace dpfsim.LabelPlace
+	// Timing, Jitter and Seed are dpfsim's: how long things take in DPF. Zero is fast and even.
+	Timing dpfsim.Timing
+	Jitter float64
+	Seed   uint64
 	// DPUs are there from the beginning.
 	DPUs []dpfsim.DPU
 	// Tenants are the namespaces in the management cluster besides the wing's.
@@ -172,6 +176,7 @@ func (l *Lab) startHub(ctx context.Context, config *rest.Config, tenants []strin
 func (l *Lab) startDPF(ctx context.Context, management, dpu *rest.Config, options Options) error {
 	fabric, err := dpfsim.New(dpfsim.Options{
 		Management: management, DPUCluster: dpu, Namespace: DPFNamespace, CRDDir: options.CRDDir, LabelPlace: options.LabelPlace,
+		Timing: options.Timing, Jitter: options.Jitter, Seed: options.Seed,
 	})
 	if err != nil {
 		return err
