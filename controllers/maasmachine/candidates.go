@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -25,6 +26,9 @@ const (
 	sampleSize = 64
 	// deviceChecks is how many servers without ports are looked into in one pass.
 	deviceChecks = 8
+	// provenMaxAge is how old the fabric's word may be that a server's DPUs are on no VPC: longer than a fabric that lives leaves
+	// it, whatever its proofMaxAge.
+	provenMaxAge = 30 * time.Minute
 )
 
 // constraints are what MAAS is asked for, without system IDs.
@@ -57,7 +61,7 @@ func (p *pass) constraints() maas.Constraints {
 func (p *pass) choose(ctx context.Context, constraints maas.Constraints) ([]maas.Constraints, error) {
 	if len(p.machine.Spec.Ports) == 0 {
 		free, err := p.plainServers(ctx, constraints)
-		return p.offers(listed(constraints), free), orNone(err, free, "no free machine without DPUs")
+		return p.offers(listed(constraints), free), orNone(err, free, "no free machine that is known to have no DPUs, or none on a VPC")
 	}
 	known, err := p.servers(ctx)
 	if err != nil {
@@ -221,12 +225,14 @@ func (p *pass) plainServers(ctx context.Context, constraints maas.Constraints) (
 	return plain, nil
 }
 
+// lookForDPUs reports whether a server has DPUs, or may have.
 func (p *pass) lookForDPUs(ctx context.Context, systemID string) (bool, error) {
 	devices, err := p.identity.MAAS.Devices(ctx, systemID)
 	if err != nil {
 		return false, err
 	}
-	has := slices.ContainsFunc(devices, maas.Device.BlueField)
+	// Every server has PCI devices: where MAAS lists none, it does not know them.
+	has := len(devices) == 0 || slices.ContainsFunc(devices, maas.Device.BlueField)
 	p.r.memory.setDPUs(p.identity.Object.UID, systemID, has, p.r.Clock.Now())
 	return has, nil
 }
@@ -241,5 +247,7 @@ func (p *pass) provenFree(ctx context.Context, systemID string) bool {
 	if err := p.fabric.Client.Get(ctx, client.ObjectKey{Name: infrav1.DPUServerName(source, systemID)}, server); err != nil {
 		return false
 	}
-	return server.Status.Eligibility == infrav1.Eligible && server.Status.Holder == nil
+	observed := server.Status.ObservedAt
+	return server.Status.Eligibility == infrav1.Eligible && server.Status.Holder == nil && server.DeletionTimestamp.IsZero() &&
+		observed != nil && p.r.Clock.Now().Sub(observed.Time) < provenMaxAge
 }

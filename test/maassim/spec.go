@@ -37,7 +37,8 @@ type Machine struct {
 	PoweredOn bool
 	// Interfaces defaults to one connected AUTO interface on the provisioning network.
 	Interfaces []Interface
-	// Devices are the PCI devices commissioning found.
+	// Devices are the PCI devices commissioning found; a network card of the board when nil. A machine that was never commissioned
+	// has none.
 	Devices []Device
 	// IsDPU marks a machine that is itself a DPU (arm64 only); Parent is then its host's system ID, if known.
 	IsDPU  bool
@@ -141,6 +142,9 @@ func (spec Machine) withInterfaces() (Machine, error) {
 	}
 	spec.Interfaces = interfaces
 	spec.Tags = append([]string(nil), spec.Tags...)
+	if spec.Devices == nil {
+		spec.Devices = []Device{boardNIC}
+	}
 	spec.Devices = append([]Device(nil), spec.Devices...)
 	return spec, nil
 }
@@ -160,3 +164,6 @@ func derivedMAC(systemID string) string {
 	}
 	return fmt.Sprintf("02:00:%02x:%02x:%02x:%02x", byte(sum>>24), byte(sum>>16), byte(sum>>8), byte(sum))
 }
+
+// boardNIC is what every server has.
+var boardNIC = Device{VendorID: "8086", ProductID: "1563", VendorName: "Intel Corporation", ProductName: "Ethernet Controller X550", PCIAddress: "0000:01:00.0", HardwareType: 4}

@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -26,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/checker"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/maassim"
 )
@@ -184,7 +186,7 @@ func newVoid(t *testing.T, o options) *world {
 func (w *world) inventory(s *site) {
 	for _, m := range s.region.Machines() {
 		server := checker.Server{SystemID: m.SystemID}
-		if len(m.Spec.Devices) > 0 {
+		if slices.ContainsFunc(m.Spec.Devices, func(d maassim.Device) bool { return d.VendorID == maas.VendorMellanox }) {
 			server.MACs, server.DPUs = []string{macOf(m.SystemID)}, []string{dpuOf(m.SystemID)}
 		}
 		w.check.Inventory.Servers = append(w.check.Inventory.Servers, server)
