@@ -74,7 +74,7 @@ func (r *agents) serve(ctx context.Context, si *unstructured.Unstructured, spec 
 	mac, has := r.mac(si, spec.node(), fn)
 	if !ok || !has {
 		report.condition(conditionInterfaceReconciled, false, reasonError, "failed to find the MAC address of the interface")
-		return reconcile.Result{RequeueAfter: r.options.Timing.RelatedRetry}, nil
+		return reconcile.Result{RequeueAfter: r.options.Timing.AgentRetry}, nil
 	}
 	if si.GetAnnotations()[annotationMAC] != mac {
 		if left := r.pace.wait("mac/"+string(si.GetUID()), r.options.Timing.AgentMAC); left > 0 {

@@ -122,6 +122,10 @@ func (r *dpuController) reconcile(ctx context.Context, request reconcile.Request
 	report := newReport(r.clock, dpu)
 	r.fillDPU(report)
 	setPhase(report, next.phase, next.unready)
+	if r.faults.has(ExternalReboot, dpu.GetName()) {
+		rebooting := next.phase == phaseRebooting
+		report.condition("Rebooted", !rebooting, map[bool]string{true: "WaitingForManualPowerCycleOrReboot", false: reasonSuccess}[rebooting], "")
+	}
 	if err := report.write(ctx, r.management); err != nil {
 		return reconcile.Result{}, err
 	}
@@ -141,7 +145,7 @@ func (r *dpuController) step(ctx context.Context, dpu *unstructured.Unstructured
 		return r.begin(ctx, dpu, spec, phase)
 	}
 	if c.installing != "" {
-		return r.install(dpu, c), nil
+		return r.install(ctx, dpu, c, phase)
 	}
 	if phase == phaseInitializing && c.Phase == "" {
 		return verdict{}, nil // seeded as Ready, which its status does not say yet
@@ -180,17 +184,43 @@ func (r *dpuController) begin(ctx context.Context, dpu *unstructured.Unstructure
 	return verdict{phase: phaseInstalling, after: r.options.Timing.Install}, nil
 }
 
-// install is the installation, which ends by itself if DPF began it.
-func (r *dpuController) install(dpu *unstructured.Unstructured, c card) verdict {
+// install is the installation, which ends by itself if DPF began it, or once somebody has cycled the server's power.
+func (r *dpuController) install(ctx context.Context, dpu *unstructured.Unstructured, c card, phase string) (verdict, error) {
 	if !c.installsItself {
-		return verdict{phase: c.installing}
+		return verdict{phase: c.installing}, nil
 	}
-	if left := r.pace.wait("install/"+string(dpu.GetUID()), r.options.Timing.Install); left > 0 {
-		return verdict{phase: c.installing, after: left}
+	if phase != phaseRebooting {
+		if left := r.pace.wait("install/"+string(dpu.GetUID()), r.options.Timing.Install); left > 0 {
+			return verdict{phase: c.installing, after: left}, nil
+		}
+		if r.faults.has(ExternalReboot, c.Name) {
+			return verdict{phase: phaseRebooting, after: raceRetry}, r.askForPowerCycle(ctx, c.Node)
+		}
+	}
+	if waits, err := r.waitsForPowerCycle(ctx, c.Node); err != nil || waits {
+		return verdict{phase: phaseRebooting, after: nodeRetry}, err
 	}
 	r.hardware.change(c.Name, func(c *card) { c.installsItself = false })
 	r.hardware.setInstalling(c.Name, "")
-	return verdict{phase: phaseRebooting, after: nodeRetry}
+	return verdict{phase: phaseRebooting, after: nodeRetry}, nil
+}
+
+func (r *dpuController) askForPowerCycle(ctx context.Context, server string) error {
+	node := newObject(kindDPUNode)
+	if err := r.management.Get(ctx, client.ObjectKey{Namespace: r.options.Namespace, Name: server}, node); err != nil {
+		return fmt.Errorf("get DPUNode %s: %w", server, err)
+	}
+	return annotate(ctx, r.management, node, map[string]string{annotationReboot: "true"})
+}
+
+func (r *dpuController) waitsForPowerCycle(ctx context.Context, server string) (bool, error) {
+	node := newObject(kindDPUNode)
+	err := r.Fabric.management.Get(ctx, client.ObjectKey{Namespace: r.options.Namespace, Name: server}, node)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	_, waits := node.GetAnnotations()[annotationReboot]
+	return waits, err
 }
 
 // label brings a Ready Node's labels up to what the DPU's spec says, if that has changed since.
@@ -305,6 +335,9 @@ func (r *dpuController) held(ctx context.Context, dpu *unstructured.Unstructured
 		return true, fmt.Errorf("get DPUNodeMaintenance: %w", err)
 	}
 	held := present.GetAnnotations()[annotationHold] != "false"
+	if err := r.reportServer(ctx, spec.DPUNodeName, false); err != nil {
+		return true, err
+	}
 	report := newReport(r.clock, present)
 	report.condition("NodeEffectApplied", !held, map[bool]string{true: reasonPending, false: reasonSuccess}[held], "")
 	return held || present.GetDeletionTimestamp() != nil, report.write(ctx, r.management)
@@ -312,7 +345,23 @@ func (r *dpuController) held(ctx context.Context, dpu *unstructured.Unstructured
 
 func (r *dpuController) endMaintenance(ctx context.Context, spec dpuSpec) error {
 	maintenance := r.object(kindDPUNodeMaintenance, maintenanceName(spec.DPUNodeName), nil)
-	return client.IgnoreNotFound(r.management.Delete(ctx, maintenance))
+	if err := client.IgnoreNotFound(r.management.Delete(ctx, maintenance)); err != nil {
+		return fmt.Errorf("end maintenance: %w", err)
+	}
+	return r.reportServer(ctx, spec.DPUNodeName, true)
+}
+
+// reportServer says on the DPUNode whether a node effect is on it.
+func (f *Fabric) reportServer(ctx context.Context, server string, ready bool) error {
+	node := newObject(kindDPUNode)
+	if err := f.management.Get(ctx, client.ObjectKey{Namespace: f.options.Namespace, Name: server}, node); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	report := newReport(f.clock, node)
+	reason := map[bool]string{true: reasonSuccess, false: reasonPending}[ready]
+	report.condition("Ready", ready, reason, "")
+	report.condition("DPUNodeNodeEffectInProgress", !ready, reason, "")
+	return report.write(ctx, f.management)
 }
 
 func nodeIsReady(node *corev1.Node) bool {

@@ -155,8 +155,12 @@ func TestReplacedDPU(t *testing.T) {
 	now, _ := ten.hardware.get(d.Name)
 	g.Expect(now.installs).To(Equal(c.installs))
 
+	g.Eventually(ten.reason(kindDPUNode, d.Node, "Ready")).Should(Equal(reasonPending))
+	g.Eventually(ten.true(kindDPUNode, d.Node, "DPUNodeNodeEffectInProgress")).Should(BeTrue())
+
 	ten.release(d)
 	g.Eventually(func() string { return ten.phase(d.Name) }).Should(Equal(phaseReady))
+	g.Eventually(ten.true(kindDPUNode, d.Node, "Ready")).Should(BeTrue())
 	g.Expect(ten.node(d.Name).UID).NotTo(Or(BeEmpty(), Equal(node)))
 	g.Expect(ten.node(d.Name).Labels).To(HaveKeyWithValue("site.example.com/row", "3"))
 	g.Eventually(func() bool { return ten.maintenance(d) == nil }).Should(BeTrue())
@@ -245,4 +249,38 @@ func TestStrayDPUClusterStallsEveryInterface(t *testing.T) {
 	stray := newObject(kindDPUCluster)
 	key := client.ObjectKey{Namespace: ten.options.Namespace, Name: "elsewhere"}
 	g.Expect(apierrors.IsNotFound(ten.Fabric.management.Get(t.Context(), key, stray))).To(BeTrue())
+}
+
+func TestInstallationWaitsForThePowerCycle(t *testing.T) {
+	t.Parallel()
+	ten := v26_4.newTenant(t, "power-cycle", 1, nil)
+	g, d := ten.g, ten.dpus[0]
+	uid := ten.node(d.Name).UID
+	defer ten.Inject(Fault{Kind: ExternalReboot, Target: d.Name})()
+	ten.Inject(Fault{Kind: DPUReplaced, Target: d.Name})
+	g.Eventually(func() bool { return ten.maintenance(d) != nil }).Should(BeTrue())
+	ten.release(d)
+	g.Eventually(ten.reason(kindDPU, d.Name, "Rebooted")).Should(Equal("WaitingForManualPowerCycleOrReboot"))
+	g.Eventually(func() map[string]string { return ten.get(kindDPUNode, d.Node).GetAnnotations() }).Should(HaveKey(annotationReboot))
+	g.Consistently(func() string { return ten.phase(d.Name) }).Should(Equal(phaseRebooting))
+	g.Expect(annotate(t.Context(), ten.Fabric.management, ten.get(kindDPUNode, d.Node), map[string]string{annotationReboot: ""})).To(Succeed())
+	g.Eventually(func() string { return ten.phase(d.Name) }).Should(Equal(phaseReady))
+	g.Expect(ten.node(d.Name).UID).NotTo(Or(BeEmpty(), Equal(uid)))
+}
+
+// Without its database the VPC service finalizes nothing, says of every port it looks at that it is not connected, and cuts none off.
+func TestNorthboundUnreachable(t *testing.T) {
+	ten := attached(t, "no-northbound", 1, nil)
+	g := ten.g
+	heal := ten.Inject(Fault{Kind: NorthboundUnreachable})
+	defer heal()
+	si := ten.onlyInterface()
+	g.Expect(annotate(t.Context(), ten.Fabric.dpuCluster, &si, map[string]string{"touched": "yes"})).To(Succeed())
+	g.Eventually(func() string { si := ten.onlyInterface(); return si.GetAnnotations()[annotationConnected] }).Should(Equal("false"))
+	g.Consistently(ten.ports).Should(HaveLen(1), "which is not true")
+	ten.remove(kindDSI, "n-pf0")
+	g.Eventually(func() []string { si := ten.onlyInterface(); return si.GetFinalizers() }).Should(ConsistOf(finalizerSI))
+	heal()
+	g.Eventually(ten.gone(kindDSI, "n-pf0")).Should(BeTrue())
+	g.Expect(ten.ports()).To(BeEmpty())
 }

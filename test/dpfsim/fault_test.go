@@ -10,6 +10,7 @@ import (
 	. "github.com/onsi/gomega"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -126,6 +127,12 @@ func TestNodeInTwoVPCsBlocksBoth(t *testing.T) {
 	g, a, b := ten.g, ten.dpus[0], ten.dpus[1]
 	release := ten.Inject(Fault{Kind: VPCClaim, Target: a.Name, Value: "somebody/else"})
 	g.Eventually(ten.reason(kindVPC, "v", conditionNodesReconciled)).Should(Equal(reasonError))
+	other := newObject(kindVPC)
+	g.Eventually(func() bool {
+		_, err := find(t.Context(), ten.Fabric.management, other, "somebody", "else")
+		g.Expect(err).NotTo(HaveOccurred())
+		return meta.IsStatusConditionFalse(conditionsOf(other, "conditions"), conditionNodesReconciled)
+	}).Should(BeTrue(), "the other is blocked as well")
 	g.Expect(ten.node(a.Name).Labels[labelNodeVPC]).To(Equal(ten.namespace+"_v"), "the first mark stays")
 	ten.label(kindDPU, b.Name, map[string]any{ten.vpcKey(): "in", ten.portKey(): "n"})
 	g.Eventually(func() string { return ten.node(b.Name).Labels[labelNodeVPC] }).Should(Equal(ten.namespace+"_v"), "other Nodes are marked all the same")

@@ -35,6 +35,10 @@ const (
 	// Node and traffic as they were, for the same annotation. Removing the fault withdraws the wish if nothing has begun.
 	// unsure: DPF's sources know the deletion before (DPUReplaced); this is how the hold is meant.
 	ReinstallWanted FaultKind = "ReinstallWanted"
+	// ExternalReboot makes whatever is installed on DPU Target wait for its server's power cycle, as DPUNodes with external reboot
+	// do: phase "Rebooting", condition Rebooted False, and the annotation dpunode-external-reboot-required on the DPUNode, which
+	// whoever has cycled the power removes. Without the fault the simulator's operator is quick about it.
+	ExternalReboot FaultKind = "ExternalReboot"
 	// DPUPhase keeps DPU Target in phase Value, such as "Error".
 	DPUPhase FaultKind = "DPUPhase"
 	// NetworkNotReady makes DPUVirtualNetwork Target ("namespace/name") not Ready; its ports stay as they are.
@@ -53,6 +57,9 @@ const (
 	// DPUClusterUnreachable keeps DPF's management side from the DPU cluster: every DPUServiceInterface, label, mark and logical
 	// port stays as it is, also in deletion.
 	DPUClusterUnreachable FaultKind = "DPUClusterUnreachable"
+	// NorthboundUnreachable keeps the VPC service from OVN's Northbound database: nothing is plugged, unplugged or finalized, and
+	// traffic goes on as it was.
+	NorthboundUnreachable FaultKind = "NorthboundUnreachable"
 	// NorthboundLost empties OVN's Northbound database once; the objects go on saying what they said.
 	NorthboundLost FaultKind = "NorthboundLost"
 	// VPCClaim makes VPC Value ("namespace/name", of somebody else) select the Node of DPU Target, too.

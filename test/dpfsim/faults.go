@@ -178,7 +178,7 @@ func (f *Fabric) withdrawReinstall(ctx context.Context, name string) error {
 	err := f.management.Delete(ctx, f.object(kindDPUNodeMaintenance, maintenanceName(c.Node), nil))
 	r := newReport(f.clock, dpu)
 	setPhase(r, phaseReady, "")
-	return errors.Join(client.IgnoreNotFound(err), r.write(ctx, f.management))
+	return errors.Join(client.IgnoreNotFound(err), r.write(ctx, f.management), f.reportServer(ctx, c.Node, true))
 }
 
 // reportDPUCluster says whether a DPUCluster answers.

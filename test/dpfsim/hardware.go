@@ -55,10 +55,10 @@ type card struct {
 	installs   int       // how often an installation began
 	// installsItself while DPF is at it, and not a test.
 	installsItself bool
-	bootID     string    // new with every boot
-	upSince    time.Time // when the last boot finished or will
-	poweredOff bool      // the card itself
-	rebooting  bool
+	bootID         string    // new with every boot
+	upSince        time.Time // when the last boot finished or will
+	poweredOff     bool      // the card itself
+	rebooting      bool
 	// starts counts those of the kubelet beside boots, each of which registers the Node if it is not there.
 	starts int
 	// nodeless from the moment somebody deletes the Node, which takes the agent's pod with it, until a kubelet registers it.

@@ -69,7 +69,8 @@ const (
 	labelDPUSetName       = "provisioning.dpu.nvidia.com/dpuset-name"
 	labelDPUSetNamespace  = "provisioning.dpu.nvidia.com/dpuset-namespace"
 
-	labelDPFVersion       = "operator.dpu.nvidia.com/dpf-version"
+	annotationReboot = "provisioning.dpu.nvidia.com/dpunode-external-reboot-required"
+	labelDPFVersion  = "operator.dpu.nvidia.com/dpf-version"
 	// annotationLastApplied is DPF's record of the labels it put: the DPUSet's on the DPU, and the DPU's on the Node.
 	annotationLastApplied = "provisioning.dpu.nvidia.com/last-applied-labels-on-dpu"
 	finalizerDPU          = "provisioning.dpu.nvidia.com/dpu-protection"

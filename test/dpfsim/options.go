@@ -77,6 +77,8 @@ type Timing struct {
 	DSIPoll time.Duration
 	// RelatedRetry is how often a ServiceInterface looks for a missing network, VPC or class.
 	RelatedRetry time.Duration
+	// AgentRetry is how often an agent looks for a port's MAC address it could not find.
+	AgentRetry time.Duration
 	// StaleSweep is how often an agent removes ports nobody wants any more.
 	StaleSweep time.Duration
 	// Heartbeat is how often a kubelet renews its lease.
@@ -95,7 +97,7 @@ func LabTiming() Timing {
 		DeviceToDPU: 100 * time.Millisecond, LabelsToNode: 150 * time.Millisecond, EffectRemoval: 150 * time.Millisecond, NodeToVPCMark: 100 * time.Millisecond,
 		SIApply: 100 * time.Millisecond, AgentMAC: 100 * time.Millisecond, Connect: 150 * time.Millisecond,
 		AgentReady: 150 * time.Millisecond, Unplug: 150 * time.Millisecond, AgentUnplug: 100 * time.Millisecond,
-		DSIPoll: 500 * time.Millisecond, RelatedRetry: time.Second, StaleSweep: 3 * time.Second,
+		DSIPoll: 500 * time.Millisecond, RelatedRetry: time.Second, AgentRetry: 500 * time.Millisecond, StaleSweep: 3 * time.Second,
 		Heartbeat: 10 * time.Second, NodeGrace: 3 * time.Second, Boot: 500 * time.Millisecond,
 		Install: 500 * time.Millisecond,
 	}
@@ -107,7 +109,7 @@ func DPFTiming() Timing {
 		DeviceToDPU: time.Second, LabelsToNode: 5 * time.Second, EffectRemoval: 5 * time.Second, NodeToVPCMark: time.Second,
 		SIApply: time.Second, AgentMAC: 5 * time.Second, Connect: 2 * time.Second,
 		AgentReady: 5 * time.Second, Unplug: 2 * time.Second, AgentUnplug: 2 * time.Second,
-		DSIPoll: 30 * time.Second, RelatedRetry: 10 * time.Second, StaleSweep: 30 * time.Second,
+		DSIPoll: 30 * time.Second, RelatedRetry: 10 * time.Second, AgentRetry: 5 * time.Second, StaleSweep: 30 * time.Second,
 		Heartbeat: 10 * time.Second, NodeGrace: 50 * time.Second, Boot: 4 * time.Minute,
 		Install: 15 * time.Minute,
 	}
@@ -134,7 +136,7 @@ func (t *Timing) setDefaults() {
 func (t *Timing) fields() []*time.Duration {
 	return []*time.Duration{
 		&t.DeviceToDPU, &t.LabelsToNode, &t.EffectRemoval, &t.NodeToVPCMark, &t.SIApply, &t.AgentMAC, &t.Connect, &t.AgentReady,
-		&t.Unplug, &t.AgentUnplug, &t.DSIPoll, &t.RelatedRetry, &t.StaleSweep, &t.Heartbeat, &t.NodeGrace, &t.Boot, &t.Install,
+		&t.Unplug, &t.AgentUnplug, &t.DSIPoll, &t.RelatedRetry, &t.AgentRetry, &t.StaleSweep, &t.Heartbeat, &t.NodeGrace, &t.Boot, &t.Install,
 	}
 }
 

@@ -93,6 +93,10 @@ func (r *portController) reconcile(ctx context.Context, request reconcile.Reques
 	if !conditionTrue(related.network, "Ready") {
 		return reconcile.Result{}, nil // and the annotation keeps its last value
 	}
+	if r.faults.has(NorthboundUnreachable, "") {
+		// Whatever fails on the way, the annotation says that the port is not connected, true or not.
+		return reconcile.Result{RequeueAfter: r.options.Timing.RelatedRetry}, r.annotateConnected(ctx, si, false)
+	}
 	return r.connect(ctx, si, node, mac, related)
 }
 
@@ -152,7 +156,7 @@ func (r *portController) delete(ctx context.Context, si *unstructured.Unstructur
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	if missing != "" {
+	if missing != "" || r.faults.has(NorthboundUnreachable, "") {
 		return reconcile.Result{RequeueAfter: r.options.Timing.RelatedRetry}, nil
 	}
 	id := interfaceID(si.GetNamespace(), si.GetName())

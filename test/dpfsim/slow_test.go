@@ -47,6 +47,16 @@ func TestShakenDelays(t *testing.T) {
 	g.Eventually(ten.gone(kindVPC, "v")).Should(BeTrue())
 	g.Expect(ten.gone(kindVirtualNetwork, "n")()).To(BeTrue())
 	g.Expect(ten.ports()).To(BeEmpty())
+
+	// An absent selector takes no Node, an empty one each.
+	spec := map[string]any{"tenant": "t", "isolationClassName": IsolationClassName, "interNetworkAccess": false}
+	ten.make(kindVPC, "none", spec)
+	spec["nodeSelector"] = map[string]any{}
+	ten.make(kindVPC, "all", spec)
+	for _, d := range ten.dpus {
+		g.Eventually(func() string { return ten.node(d.Name).Labels[labelNodeVPC] }).Should(Equal(ten.namespace + "_all"))
+	}
+	g.Expect(ten.true(kindVPC, "none", "Ready")()).To(BeTrue())
 }
 
 func TestRestartOfTheControllers(t *testing.T) {

@@ -94,7 +94,7 @@ func (r *networkController) reconcileWith(ctx context.Context, network *unstruct
 	}
 	report.succeed(conditionPrerequisites)
 	if r.faults.has(NetworkNotReady, network.GetNamespace()+"/"+network.GetName()) {
-		report.condition(conditionNetworkReconciled, false, reasonError, "the Northbound database refused a transaction")
+		report.condition(conditionNetworkReconciled, false, reasonError, "a transaction of the Northbound database failed")
 		return nil
 	}
 	if _, _, err := networkOf(network.GetNamespace(), network.GetName(), spec); err != nil {

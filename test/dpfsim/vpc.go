@@ -192,9 +192,9 @@ func (r *vpcController) reconcileNodes(ctx context.Context, vpc *unstructured.Un
 		topology[node.Name] = true
 	}
 	report.succeed(conditionPrerequisites)
-	if r.faults.has(VPCNotReady, vpc.GetNamespace()+"/"+vpc.GetName()) {
-		report.condition(conditionTopology, false, reasonError, "the Northbound database refused a transaction")
-		return result, nil
+	if r.faults.has(VPCNotReady, vpc.GetNamespace()+"/"+vpc.GetName()) || r.faults.has(NorthboundUnreachable, "") {
+		report.condition(conditionTopology, false, reasonError, "a transaction of the Northbound database failed")
+		return reconcile.Result{RequeueAfter: r.options.Timing.RelatedRetry}, nil
 	}
 	r.plane.setTopology(vpcMark(vpc), topology, spec.InterNetworkAccess)
 	report.succeed(conditionTopology)
