@@ -192,6 +192,7 @@ func (w *wing) start() {
 	w.Expect(err).NotTo(HaveOccurred())
 	all := fabrics{wing: w, Fabrics: scope.NewFabrics(scope.FabricsOptions{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Namespace: wingNamespace, Installation: installation,
+		PostureRetry: 200 * time.Millisecond,
 	})}
 	const poll = 100 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
