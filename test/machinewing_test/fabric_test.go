@@ -235,7 +235,7 @@ func dpuServer(source, systemID string) client.Object {
 	return &infrav1.DPUServer{
 		ObjectMeta: metav1.ObjectMeta{Name: infrav1.DPUServerName(source, systemID)},
 		Spec:       infrav1.DPUServerSpec{FabricName: "fabric", Source: source, SystemID: systemID},
-		Status: infrav1.DPUServerStatus{Eligibility: infrav1.Eligible, DPUs: []infrav1.BoundDPU{
+		Status: infrav1.DPUServerStatus{Eligibility: infrav1.Eligible, ObservedAt: ptr.To(metav1.Now()), DPUs: []infrav1.BoundDPU{
 			{DPUDevice: dpuOf(systemID), Ports: []infrav1.DPUServerPort{{PF: ptr.To[int32](0)}}},
 		}},
 	}
