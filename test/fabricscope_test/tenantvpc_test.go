@@ -73,6 +73,7 @@ type life struct {
 	t      *testing.T
 	place  vpc.Place
 	tenant *infrav1.TenantVPC
+	looks  int
 }
 
 func newLife(t *testing.T, fabric *infrav1.DPUFabric, namespace, name string, subnets ...infrav1.VPCSubnet) *life {
