@@ -36,10 +36,11 @@ func TestDecideAdoption(t *testing.T) {
 			MatchLabels:      site.MatchLabels,
 			MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "site.example/vpc", Operator: metav1.LabelSelectorOpExists}},
 		}, granted), AdoptionUnsuitable},
+		{"a key of the provider's", made(&metav1.LabelSelector{MatchLabels: map[string]string{VPCKey: "x"}}, granted), AdoptionUnsuitable},
 		{"a key not permitted", made(&metav1.LabelSelector{MatchLabels: map[string]string{"site.example/vpc": "x", "kubernetes.io/hostname": "y"}}, granted), AdoptionUnsuitable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, message := DecideAdoption(owner, c.vpc, []string{"site.example/"})
+			got, message := DecideAdoption(owner, c.vpc, []string{"site.example/", "maas-dpu.dpucloud.io/"})
 			if got != c.want {
 				t.Errorf("DecideAdoption = %s (%s), want %s", got, message, c.want)
 			}
