@@ -266,7 +266,7 @@ func pour(w http.ResponseWriter, r *http.Request, kind Kind) {
 	_, _ = io.WriteString(w, `{"SerialNumber":"`)
 	for r.Context().Err() == nil {
 		if kind == Huge {
-			if _, err := w.Write(make([]byte, maxBody)); err != nil {
+			if _, err := io.WriteString(w, strings.Repeat("x", maxBody)); err != nil {
 				return
 			}
 			continue

@@ -7,6 +7,8 @@ package posture_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -23,6 +25,34 @@ const (
 	password = "correct horse"
 	patience = 30 * time.Second
 )
+
+// system is a site whose CA is one of the system's.
+var system *bmcsim.Site
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "posture")
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if system, err = bmcsim.New(); err != nil {
+		panic(err)
+	}
+	defer func() { _ = system.Close() }()
+	file := filepath.Join(dir, "ca.pem")
+	if err := os.WriteFile(file, system.CA(), 0o600); err != nil {
+		panic(err)
+	}
+	// Read once by crypto/x509, before the first connection.
+	for key, value := range map[string]string{"SSL_CERT_FILE": file, "SSL_CERT_DIR": dir} {
+		if err := os.Setenv(key, value); err != nil {
+			panic(err)
+		}
+	}
+	return m.Run()
+}
 
 // yard is a site and how it is reached.
 type yard struct {
