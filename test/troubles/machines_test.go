@@ -14,6 +14,7 @@ func TestMachineWing(t *testing.T) {
 	}{
 		{"deployments fail, machines are replaced", testReplaced},
 		{"namespace deleted", testNamespaceDeleted},
+		{"namespace deleted at several moments", testNamespaceDeletedAtMoments},
 		{"cluster forced away", testClusterDeleted},
 		{"server abandoned", testAbandoned},
 		{"account used by hand", testOrphans},

@@ -117,7 +117,7 @@ var namespaces = []string{
 	nsAllocateDropped, nsAllocateLate, nsAllocateConflict, nsReleaseDropped, nsHang, nsBeside, nsEraseFails,
 	nsAgentDown, nsVPCClaim, nsUnplugged, nsVictim, nsForger,
 	nsBadServers, nsPlain, nsMAASAway, nsFabricAway, nsKilled,
-	nsReplaced, nsNamespaceGone, nsClusterGone, nsAbandoned, nsIsolationLost,
+	nsReplaced, nsNamespaceGone, nsMoments, nsClusterGone, nsAbandoned, nsIsolationLost,
 }
 
 // prepare admits the tests' namespaces, shortens what would be waited for, and puts a gate before DPF.
