@@ -238,4 +238,32 @@ func TestAccountMakesOnlyWhatIsItsOwn(t *testing.T) {
 	g.Expect(world.Account.Patch(t.Context(), foreign.DeepCopy(), open, client.DryRunAll)).To(Satisfy(refusedByPolicy))
 	take := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"i/red/main"}}}`, vpc.OwnerAnnotation))
 	g.Expect(world.Account.Patch(t.Context(), foreign.DeepCopy(), take, client.DryRunAll)).To(Satisfy(refusedByPolicy), "an owner mark on what is not ours")
+
+	// Its own interface can be set back, and nothing else be made of it.
+	own := dsi(selector(vpc.VPCKey, vpc.PortKey(0)))
+	own.Name, own.Finalizers = "policy-own-interface", []string{"site.example/keep"}
+	g.Expect(world.Account.Create(t.Context(), own)).To(Succeed())
+	t.Cleanup(func() {
+		_ = world.DPFAdmin.Patch(afterwards(t), own, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))
+		_ = world.DPFAdmin.Delete(afterwards(t), own)
+	})
+	const set = "/spec/template/spec"
+	for name, c := range map[string]struct {
+		operations []string
+		may        bool
+	}{
+		"set back":      {[]string{operation("replace", set+"/template/spec/pf/pfID", "1"), operation("add", set+"/nodeSelector/matchLabels/x", `"y"`)}, true},
+		"every DPU":     {[]string{operation("remove", set+"/nodeSelector", "")}, false},
+		"another block": {[]string{operation("replace", set+"/template/spec/interfaceType", `"vf"`), operation("remove", set+"/template/spec/pf", ""), operation("add", set+"/template/spec/vf", `{"pfID":0,"vfID":0,"parentInterfaceRef":"p","virtualNetwork":"theirs"}`)}, false},
+		"no finalizers": {[]string{operation("remove", "/metadata/finalizers", "")}, false},
+		"another owner": {[]string{operation("replace", "/metadata/annotations/"+escaped(vpc.OwnerAnnotation), `"i/blue/main"`)}, false},
+		"nobody's":      {[]string{operation("remove", "/metadata/annotations", "")}, false},
+	} {
+		err := world.Account.Patch(t.Context(), own.DeepCopy(), patchOf(c.operations...), client.DryRunAll)
+		if c.may {
+			g.Expect(err).NotTo(HaveOccurred(), name)
+		} else {
+			g.Expect(err).To(Satisfy(refusedByPolicy), "%s: %v", name, err)
+		}
+	}
 }
