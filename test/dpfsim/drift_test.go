@@ -280,6 +280,7 @@ func TestNorthboundUnreachable(t *testing.T) {
 	g.Consistently(ten.ports).Should(HaveLen(1), "which is not true")
 	ten.remove(kindDSI, "n-pf0")
 	g.Eventually(func() []string { si := ten.onlyInterface(); return si.GetFinalizers() }).Should(ConsistOf(finalizerSI))
+	g.Consistently(func() []string { si := ten.onlyInterface(); return si.GetFinalizers() }).Should(ConsistOf(finalizerSI))
 	heal()
 	g.Eventually(ten.gone(kindDSI, "n-pf0")).Should(BeTrue())
 	g.Expect(ten.ports()).To(BeEmpty())

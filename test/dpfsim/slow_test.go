@@ -87,6 +87,13 @@ func TestNothingPassesToAnUnreachableDPUCluster(t *testing.T) {
 	g.Eventually(ten.readyReason(d.Name)).Should(Equal("GetNodeError"))
 	g.Consistently(func() map[string]string { return ten.node(d.Name).Labels }).Should(And(HaveKey(ten.vpcKey()), HaveKey(labelNodeVPC)))
 	g.Expect(ten.ports()).To(HaveLen(1))
+	// Not even where the Node's labels change without DPF. The sets live in the DPU cluster, and are kept out of this.
+	stall := ten.Inject(Fault{Kind: ControllerStalled, Target: ControllerServiceInterfaceSet})
+	defer stall()
+	ten.Inject(Fault{Kind: Relabel, Target: d.Name, Value: ten.vpcKey() + "-"})
+	g.Consistently(func() map[string]string { return ten.node(d.Name).Labels }).Should(HaveKey(labelNodeVPC))
+	g.Expect(ten.ports()).To(HaveLen(1))
+	stall()
 	heal()
 	g.Eventually(ten.ports).Should(BeEmpty())
 	g.Eventually(func() map[string]string { return ten.node(d.Name).Labels }).ShouldNot(HaveKey(labelNodeVPC))
