@@ -50,11 +50,11 @@ func (r *Reconciler) interval(o *observation, p pace) time.Duration {
 	case paceRefused:
 		return refusedIntervals * r.PollInterval
 	case paceSteady:
-		renewal := o.proofMaxAge() / proofsPerMaxAge
+		longest := steadyInterval
 		if !r.watched(o) {
-			renewal = min(renewal, unwatchedInterval)
+			longest = unwatchedInterval
 		}
-		return renewal
+		return min(o.proofMaxAge()/proofsPerMaxAge, longest)
 	default:
 		if r.watched(o) && o.waitsForFabric() {
 			return watchedIntervals * r.PollInterval

@@ -22,9 +22,13 @@ type observation struct {
 	now time.Time
 	// fresh asks for readings since the pass began; shared says that one is from before.
 	fresh, shared bool
-	attachment    *infrav1.DPUAttachment
-	memory        memory
-	memoryErr     error
+	// notBefore is when a reading of the fabric must have started to count.
+	notBefore time.Time
+	// around is what was read of all VPCs of the fabric; nil where nothing hangs on it.
+	around     *dpfzt.Surroundings
+	attachment *infrav1.DPUAttachment
+	memory     memory
+	memoryErr  error
 	// stateBefore is what the status said was proven.
 	stateBefore infrav1.AttachmentState
 

@@ -46,6 +46,7 @@ func (r *Reconciler) observe(ctx context.Context, attachment *infrav1.DPUAttachm
 		return nil, err
 	}
 	o.fabric, o.fabricFound, o.place = fabric, yes, vpc.PlaceOf(r.Installation, fabric.Object)
+	o.notBefore = r.readingsSince(o)
 	if err := r.observeAdmission(ctx, o); err != nil {
 		return nil, err
 	}
@@ -90,7 +91,11 @@ func (r *Reconciler) observeNetwork(ctx context.Context, o *observation) vpc.Fin
 	if o.askedToDetach() {
 		return yes // Nothing hangs on it: evidence is read from the DPU cluster.
 	}
-	objects, err := dpfzt.ReadObjects(ctx, o.fabric.DPF, o.place, o.tenant, o.wantedInterfaces())
+	if o.around == nil {
+		o.around = r.Readings.Surroundings(ctx, o.fabric.Object.Name, o.fabric.DPF, o.fabric.Namespace(), o.notBefore)
+		o.readAt(o.around.Started())
+	}
+	objects, err := o.around.Objects(o.place, o.tenant, o.wantedInterfaces())
 	if err != nil {
 		return unreachable(err)
 	}
@@ -117,8 +122,7 @@ func (r *Reconciler) observeCards(ctx context.Context, o *observation) error {
 		Values: dpfzt.LabelValues(o.fabric.Object, o.attachment.Spec.Server.Source, o.attachment.Spec.Server.SystemID),
 	}
 	asked := r.macsOf(ctx, o, pinned, &query)
-	notBefore := r.notBefore(o)
-	server, err := r.findServer(ctx, o, query, notBefore)
+	server, err := r.findServer(ctx, o, query)
 	o.resolved = asked.unless(resolveFinding(err))
 	if o.resolved.Answer == vpc.Yes {
 		o.resolved = checkPinned(server, pinned)
@@ -138,7 +142,7 @@ func (r *Reconciler) observeCards(ctx context.Context, o *observation) error {
 	if finding := o.assign(server); o.resolved.Answer == vpc.Yes {
 		o.resolved = finding
 	}
-	states := r.Readings.States(ctx, o.fabric.Object.Name, o.fabric.DPUCluster, o.dpuClusters(), notBefore)
+	states := r.Readings.States(ctx, o.fabric.Object.Name, o.fabric.DPUCluster, o.dpuClusters(), o.notBefore)
 	for i := range o.cards {
 		key, _ := o.cards[i].member.ClusterKey()
 		o.cards[i].evidence = states[key].Evidence(o.cards[i].member, place).For(o.holder())
@@ -156,14 +160,17 @@ func (o *observation) readAt(started time.Time) {
 	}
 }
 
-// notBefore is when a reading must have started to count in this pass: since it began, or, where it only renews a proof, lately
+// readingsSince is when a reading must have started to count in this pass: since it began, or, where it only renews a proof, lately
 // and since something was seen to change.
-func (r *Reconciler) notBefore(o *observation) time.Time {
+func (r *Reconciler) readingsSince(o *observation) time.Time {
 	proven := o.attachment.Status.ProvenAt
 	if o.fresh || o.stateBefore != infrav1.AttachmentStateAttached || !o.sameClaim() || o.askedToDetach() || o.memory.DetachingSince != nil || proven == nil {
 		return o.now
 	}
-	notBefore := o.now.Add(-dpfzt.SteadyMaxAge)
+	notBefore := o.now.Add(-dpfzt.UnwatchedMaxAge)
+	if r.Watches.CoversAll(o.fabric.Object.Name) {
+		notBefore = o.now.Add(-dpfzt.SteadyMaxAge)
+	}
 	for _, since := range []time.Time{proven.Time, r.Watches.WokenAt(client.ObjectKeyFromObject(o.attachment))} {
 		if since.After(notBefore) {
 			notBefore = since
@@ -174,11 +181,11 @@ func (r *Reconciler) notBefore(o *observation) time.Time {
 
 // findServer finds the server's cards: among all that were read for everybody, where an older reading will do, else by asking
 // for them alone.
-func (r *Reconciler) findServer(ctx context.Context, o *observation, query dpfzt.Query, notBefore time.Time) (dpfzt.Server, error) {
-	if !notBefore.Before(o.now) || len(query.MACs) > 0 {
+func (r *Reconciler) findServer(ctx context.Context, o *observation, query dpfzt.Query) (dpfzt.Server, error) {
+	if !o.notBefore.Before(o.now) || len(query.MACs) > 0 {
 		return dpfzt.FindServer(ctx, o.fabric.DPF, query)
 	}
-	inventory, err := r.Readings.Inventory(ctx, o.fabric.Object.Name, o.fabric.DPF, query.Namespace, notBefore)
+	inventory, err := r.Readings.Inventory(ctx, o.fabric.Object.Name, o.fabric.DPF, query.Namespace, o.notBefore)
 	if err != nil {
 		return dpfzt.Server{}, err
 	}

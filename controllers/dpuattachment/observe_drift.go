@@ -5,8 +5,6 @@ package dpuattachment
 
 import (
 	"context"
-
-	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt"
 )
 
 // observeAround reads who else reaches for the server's DPUs. What is on its way off does not hang on it.
@@ -14,8 +12,9 @@ func (r *Reconciler) observeAround(ctx context.Context, o *observation) {
 	if o.askedToDetach() || len(o.cards) == 0 {
 		return
 	}
-	around := dpfzt.ReadSurroundings(ctx, o.fabric.DPF, o.fabric.Namespace())
+	o.around = r.Readings.Surroundings(ctx, o.fabric.Object.Name, o.fabric.DPF, o.fabric.Namespace(), o.notBefore)
+	o.readAt(o.around.Started())
 	for i := range o.cards {
-		o.cards[i].evidence.Around = around
+		o.cards[i].evidence.Around = o.around.Surroundings
 	}
 }

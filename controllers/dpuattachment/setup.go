@@ -42,7 +42,9 @@ const (
 	refusedIntervals = 6
 	// proofsPerMaxAge is how often a proof is renewed within its greatest age.
 	proofsPerMaxAge = 3
-	// unwatchedInterval is how often a steady attachment is looked at whose fabric is not watched, at most.
+	// steadyInterval is how often a steady attachment is looked at at least: there are changes that no watch shows.
+	steadyInterval = time.Minute
+	// unwatchedInterval is the same where the fabric is not watched.
 	unwatchedInterval = 45 * time.Second
 	// watchedIntervals is how many poll intervals pass before what is under way is looked at although no watch tells of a change.
 	watchedIntervals = 3

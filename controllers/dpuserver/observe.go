@@ -41,6 +41,8 @@ type observation struct {
 // server is what is known of one server.
 type server struct {
 	source, systemID string
+	// macs are those by which it may be found, besides those pinned, where no label leads to it.
+	macs []string
 	// object is nil if the server is seen for the first time.
 	object *infrav1.DPUServer
 	// resolved says whether its cards were found. Unknown means that DPF does not answer, and nothing is known.
@@ -129,7 +131,7 @@ func (r *Reconciler) observeDPF(ctx context.Context, fabric *scope.Fabric, o *ob
 	if err != nil {
 		return err
 	}
-	inventory, err := dpfzt.ReadInventory(ctx, fabric.DPF, fabric.Namespace())
+	inventory, err := r.Readings.Inventory(ctx, fabric.Object.Name, fabric.DPF, fabric.Namespace(), o.now)
 	if err != nil {
 		return err
 	}
@@ -144,24 +146,27 @@ func (r *Reconciler) observeDPF(ctx context.Context, fabric *scope.Fabric, o *ob
 			o.servers = append(o.servers, server{source: source, systemID: systemID})
 		}
 	}
-	clusters := map[types.NamespacedName]*dpfzt.ClusterState{}
+	r.observeMACs(ctx, fabric, o, inventory)
+	all := inventory.Cards()
+	var joined []types.NamespacedName
+	for _, member := range all {
+		if key, ok := member.ClusterKey(); ok && !slices.Contains(joined, key) {
+			joined = append(joined, key)
+		}
+	}
+	// Side by side: one that hangs does not hold up the others.
+	clusters := r.Readings.States(ctx, fabric.Object.Name, fabric.DPUCluster, joined, o.now)
 	for i := range o.servers {
 		s := &o.servers[i]
-		found, err := inventory.Server(fabric.Object.Spec.ServerLabelKey, dpfzt.LabelValues(fabric.Object, s.source, s.systemID))
+		found, err := s.find(fabric.Object, inventory)
 		s.resolved = resolveFinding(err)
 		for _, member := range found.Members {
-			key, joined := member.ClusterKey()
-			if joined && clusters[key] == nil {
-				clusters[key] = dpfzt.ReadClusterState(ctx, fabric.DPUCluster, key)
-			}
+			key, _ := member.ClusterKey()
 			s.cards = append(s.cards, card{member: member, evidence: clusters[key].Evidence(member, place)})
 		}
 	}
-	for _, member := range inventory.Cards() {
-		key, joined := member.ClusterKey()
-		if joined && clusters[key] == nil {
-			clusters[key] = dpfzt.ReadClusterState(ctx, fabric.DPUCluster, key)
-		}
+	for _, member := range all {
+		key, _ := member.ClusterKey()
 		o.cards = append(o.cards, card{member: member, evidence: clusters[key].Evidence(member, place)})
 	}
 	return nil

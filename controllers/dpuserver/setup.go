@@ -63,6 +63,8 @@ type Reconciler struct {
 	PollInterval time.Duration
 	// Sources of further requests, named as DPUFabrics, for example watches on DPF and DPU clusters.
 	Sources []source.Source
+	// Readings are shared with others who read the same fabrics; nil means nobody.
+	Readings *dpfzt.Readings
 
 	labelPlaces *dpfzt.LabelPlaces
 	mu          sync.Mutex
@@ -100,8 +102,14 @@ func (r *Reconciler) setDefaults() {
 	if r.labelPlaces == nil {
 		r.labelPlaces = dpfzt.NewLabelPlaces(r.Clock)
 	}
+	if r.Readings == nil {
+		r.Readings = dpfzt.NewReadings(r.Clock, nil)
+	}
 	if r.powers == nil {
 		r.powers = map[powerKey]powerReading{}
+	}
+	if r.macs == nil {
+		r.macs = map[powerKey]macReading{}
 	}
 	if r.doubts == nil {
 		r.doubts = map[string]map[string]doubt{}

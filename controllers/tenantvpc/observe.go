@@ -6,13 +6,16 @@ package tenantvpc
 import (
 	"context"
 	"fmt"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/provisioningv1alpha1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/svcv1alpha1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/vpcv1alpha1"
@@ -38,17 +41,21 @@ type observation struct {
 	// ports are in DPF's namespace of every DPU cluster, on whatever network; portsUnknown says why they could not be read.
 	ports        []port
 	portsUnknown error
+	// began is when the pass began; shared says that ports were read before.
+	began  time.Time
+	shared bool
 }
 
 // port is a ServiceInterface in a DPU cluster; set is the DPUServiceInterface it comes from.
 type port struct{ name, node, network, set string }
 
-func (r *Reconciler) observe(ctx context.Context, tenant *infrav1.TenantVPC) (*scope.Fabric, *observation, error) {
+// observe reads everything. Unless it is to be fresh, ports may have been read for others shortly before.
+func (r *Reconciler) observe(ctx context.Context, tenant *infrav1.TenantVPC, fresh bool) (*scope.Fabric, *observation, error) {
 	fabric, err := r.Fabrics.Get(ctx, tenant.Spec.FabricName)
 	if err != nil {
 		return nil, nil, err
 	}
-	seen := &observation{tenant: tenant, fabric: fabric.Object, place: vpc.PlaceOf(r.Installation, fabric.Object)}
+	seen := &observation{tenant: tenant, fabric: fabric.Object, place: vpc.PlaceOf(r.Installation, fabric.Object), began: r.Clock.Now()}
 	seen.allowed, err = scope.NamespaceAllowed(ctx, r.Client, fabric.Object.Spec.AllowedNamespaces, tenant.Namespace)
 	if err != nil {
 		return nil, nil, fmt.Errorf("DPUFabric %s: %w", fabric.Object.Name, err)
@@ -59,7 +66,17 @@ func (r *Reconciler) observe(ctx context.Context, tenant *infrav1.TenantVPC) (*s
 	if err := observeDPF(ctx, fabric, seen); err != nil {
 		return nil, nil, err
 	}
-	seen.ports, seen.portsUnknown = observePorts(ctx, fabric)
+	notBefore := seen.began
+	if !fresh {
+		notBefore = notBefore.Add(-dpfzt.UnwatchedMaxAge)
+		if r.Watches.CoversAll(fabric.Object.Name) {
+			notBefore = seen.began.Add(-dpfzt.SteadyMaxAge)
+		}
+		if woken := r.Watches.TenantWokenAt(client.ObjectKeyFromObject(tenant)); woken.After(notBefore) {
+			notBefore = woken
+		}
+	}
+	seen.ports, seen.portsUnknown = r.observePorts(ctx, fabric, seen, notBefore)
 	return fabric, seen, nil
 }
 
@@ -99,33 +116,33 @@ func observeDPF(ctx context.Context, fabric *scope.Fabric, seen *observation) er
 	return nil
 }
 
-// observePorts reads every DPU cluster: a port counts wherever it is.
-func observePorts(ctx context.Context, fabric *scope.Fabric) ([]port, error) {
+// observePorts reads every DPU cluster, side by side: a port counts wherever it is.
+func (r *Reconciler) observePorts(ctx context.Context, fabric *scope.Fabric, seen *observation, notBefore time.Time) ([]port, error) {
 	clusters := &provisioningv1alpha1.DPUClusterList{}
 	if err := fabric.DPF.List(ctx, clusters); err != nil {
 		return nil, scope.FabricError(fabric.Object.Name, "list DPUClusters", err)
 	}
-	var ports []port
+	var keys []types.NamespacedName
 	for i := range clusters.Items {
 		cluster := &clusters.Items[i]
 		if cluster.Spec.Kubeconfig == "" && (cluster.Status.Phase == provisioningv1alpha1.DPUClusterPhasePending ||
 			cluster.Status.Phase == provisioningv1alpha1.DPUClusterPhaseCreating) {
 			continue // It has no API server yet, and so no port.
 		}
-		key := client.ObjectKeyFromObject(cluster)
-		reader, err := fabric.DPUCluster(ctx, key)
-		if err != nil {
-			return nil, err
+		keys = append(keys, client.ObjectKeyFromObject(cluster))
+	}
+	var ports []port
+	states := r.Readings.States(ctx, fabric.Object.Name, fabric.DPUCluster, keys, notBefore)
+	for _, key := range keys {
+		state := states[key]
+		if err := state.Err(); err != nil {
+			return nil, scope.FabricError(fabric.Object.Name, "read DPUCluster "+key.String(), err)
 		}
-		interfaces := &svcv1alpha1.ServiceInterfaceList{}
-		if err := reader.List(ctx, interfaces, client.InNamespace(fabric.Namespace())); err != nil {
-			return nil, scope.FabricError(fabric.Object.Name, "list ServiceInterfaces of DPUCluster "+key.String(), err)
-		}
-		for j := range interfaces.Items {
-			spec := &interfaces.Items[j].Spec
+		seen.shared = seen.shared || state.Started().Before(seen.began)
+		for _, found := range state.Interfaces(fabric.Namespace()) {
 			ports = append(ports, port{
-				name: interfaces.Items[j].Name, node: ptr.Deref(spec.Node, ""), network: networkOf(spec),
-				set: interfaces.Items[j].Labels[svcv1alpha1.SetNameLabel],
+				name: found.Name, node: ptr.Deref(found.Spec.Node, ""), network: dpfzt.NetworkOf(&found.Spec),
+				set: found.Labels[svcv1alpha1.SetNameLabel],
 			})
 		}
 	}
@@ -133,14 +150,4 @@ func observePorts(ctx context.Context, fabric *scope.Fabric) ([]port, error) {
 }
 
 // networkOf is the network an interface is on, or empty.
-func networkOf(spec *svcv1alpha1.InterfaceSpec) string {
-	switch {
-	case spec.PF != nil && spec.PF.VirtualNetwork != nil:
-		return *spec.PF.VirtualNetwork
-	case spec.VF != nil && spec.VF.VirtualNetwork != nil:
-		return *spec.VF.VirtualNetwork
-	case spec.Service != nil && spec.Service.VirtualNetwork != nil:
-		return *spec.Service.VirtualNetwork
-	}
-	return ""
-}
+func networkOf(spec *svcv1alpha1.InterfaceSpec) string { return dpfzt.NetworkOf(spec) }

@@ -16,6 +16,7 @@ import (
 	kerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
+	"sigs.k8s.io/cluster-api/util/conditions"
 	"sigs.k8s.io/cluster-api/util/finalizers"
 	"sigs.k8s.io/cluster-api/util/patch"
 	"sigs.k8s.io/cluster-api/util/paused"
@@ -30,6 +31,7 @@ import (
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt"
 )
 
 const (
@@ -37,6 +39,10 @@ const (
 	DefaultPollInterval = 5 * time.Second
 	// steadyInterval is how often a TenantVPC is looked at when nothing is under way; its use is counted then.
 	steadyInterval = time.Minute
+	// unwatchedInterval is how often it is looked at then if the fabric is not watched.
+	unwatchedInterval = 45 * time.Second
+	// watchedIntervals is how many poll intervals pass before what is under way is looked at although no watch tells of a change.
+	watchedIntervals = 3
 	// nextStep follows a step at once, in a new pass that observes what the step did.
 	nextStep = time.Millisecond
 )
@@ -58,12 +64,19 @@ type Reconciler struct {
 	PollInterval time.Duration
 	// Sources of further requests, for example watches on DPF, besides polling.
 	Sources []source.Source
+	// Watches say whether those watches are to be relied on; nil means that there are none.
+	Watches *scope.FabricWatches
+	// Readings are shared with others who read the same fabrics; nil means nobody.
+	Readings *dpfzt.Readings
 }
 
 // SetupWithManager registers the controller.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, options controller.Options) error {
 	if r.PollInterval == 0 {
 		r.PollInterval = DefaultPollInterval
+	}
+	if r.Readings == nil {
+		r.Readings = dpfzt.NewReadings(r.Clock, nil)
 	}
 	log := ctrl.LoggerFrom(ctx).WithValues("controller", "tenantvpc")
 	builder := ctrl.NewControllerManagedBy(mgr).
@@ -133,8 +146,22 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Re
 	return r.reconcile(ctx, tenant)
 }
 
+// look observes and plans. Fresh takes no reading from before this pass.
+func (r *Reconciler) look(ctx context.Context, tenant *infrav1.TenantVPC, fresh bool) (*scope.Fabric, *observation, decision, error) {
+	fabric, seen, err := r.observe(ctx, tenant, fresh)
+	if err != nil {
+		return nil, nil, decision{}, err
+	}
+	return fabric, seen, plan(seen), nil
+}
+
 func (r *Reconciler) reconcile(ctx context.Context, tenant *infrav1.TenantVPC) (ctrl.Result, error) {
-	fabric, seen, err := r.observe(ctx, tenant)
+	steady := tenant.DeletionTimestamp.IsZero() && conditions.IsTrue(tenant, infrav1.ReadyCondition)
+	fabric, seen, decided, err := r.look(ctx, tenant, !steady)
+	if err == nil && seen.shared && (decided.step != nil || decided.done) {
+		// Nothing is made or deleted by what was read for others, before this pass.
+		fabric, seen, decided, err = r.look(ctx, tenant, true)
+	}
 	if unusable, ok := scope.AsUnusable(err); ok {
 		return r.unusable(ctx, tenant, unusable)
 	}
@@ -142,7 +169,6 @@ func (r *Reconciler) reconcile(ctx context.Context, tenant *infrav1.TenantVPC) (
 		return ctrl.Result{}, err
 	}
 
-	decided := plan(seen)
 	if decided.step != nil && decided.step.verb == create && tenant.Annotations[infrav1.TenantVPCMadeAnnotation] == "" {
 		// Stored before anything is made: without it a fabric that cannot be asked is taken for one that has nothing of ours.
 		metav1.SetMetaDataAnnotation(&tenant.ObjectMeta, infrav1.TenantVPCMadeAnnotation, seen.place.VPCName(tenant))
@@ -167,8 +193,12 @@ func (r *Reconciler) reconcile(ctx context.Context, tenant *infrav1.TenantVPC) (
 			return ctrl.Result{RequeueAfter: r.PollInterval}, nil
 		}
 		return ctrl.Result{RequeueAfter: nextStep}, nil
+	case decided.settled() && networksReady(tenant) && !r.Watches.CoversAll(tenant.Spec.FabricName):
+		return ctrl.Result{RequeueAfter: unwatchedInterval}, nil
 	case decided.settled() && networksReady(tenant):
 		return ctrl.Result{RequeueAfter: steadyInterval}, nil
+	case r.Watches.CoversAll(tenant.Spec.FabricName):
+		return ctrl.Result{RequeueAfter: watchedIntervals * r.PollInterval}, nil
 	default:
 		return ctrl.Result{RequeueAfter: r.PollInterval}, nil
 	}

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -112,12 +113,31 @@ func (w *FabricWatches) Covers(fabric string, dpuClusters ...types.NamespacedNam
 	return true
 }
 
+// CoversAll reports whether changes in the fabric's DPF and in all its DPU clusters are watched now. Nil covers nothing.
+func (w *FabricWatches) CoversAll(fabric string) bool {
+	if !w.Covers(fabric) {
+		return false
+	}
+	w.mu.Lock()
+	watched := w.watched[fabric]
+	w.mu.Unlock()
+	return watched != nil && !slices.ContainsFunc(watched.all(), func(t *watchTarget) bool { return !t.up() })
+}
+
 // WokenAt is when a change that concerns the attachment was seen last, zero if none was lately.
 func (w *FabricWatches) WokenAt(attachment types.NamespacedName) time.Time {
 	if w == nil {
 		return time.Time{}
 	}
 	return w.attachments.wokenAt(attachment)
+}
+
+// TenantWokenAt is when a change that concerns the TenantVPC was seen last, zero if none was lately.
+func (w *FabricWatches) TenantWokenAt(tenant types.NamespacedName) time.Time {
+	if w == nil {
+		return time.Time{}
+	}
+	return w.tenants.wokenAt(tenant)
 }
 
 // NodesLapsed wakes those whom Nodes concern that were found to have fallen silent, or to speak again, by other means than a

@@ -40,6 +40,7 @@ var (
 		{name: kindDPU, object: &provisioningv1alpha1.DPU{}, list: func() client.ObjectList { return &provisioningv1alpha1.DPUList{} }},
 		{name: "DPUDevice", object: &provisioningv1alpha1.DPUDevice{}, list: func() client.ObjectList { return &provisioningv1alpha1.DPUDeviceList{} }},
 		{name: kindDPUNode, object: &provisioningv1alpha1.DPUNode{}, list: func() client.ObjectList { return &provisioningv1alpha1.DPUNodeList{} }},
+		{name: "DPUNodeMaintenance", object: &provisioningv1alpha1.DPUNodeMaintenance{}, list: func() client.ObjectList { return &provisioningv1alpha1.DPUNodeMaintenanceList{} }},
 		{name: "DPUServiceInterface", object: &svcv1alpha1.DPUServiceInterface{}, list: func() client.ObjectList { return &svcv1alpha1.DPUServiceInterfaceList{} }, everywhere: true},
 		{name: kindNetwork, object: &vpcv1alpha1.DPUVirtualNetwork{}, list: func() client.ObjectList { return &vpcv1alpha1.DPUVirtualNetworkList{} }},
 		{name: "DPUVPC", object: &vpcv1alpha1.DPUVPC{}, list: func() client.ObjectList { return &vpcv1alpha1.DPUVPCList{} }, everywhere: true},

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -88,6 +89,8 @@ func (f *fabricWatch) changed(ctx context.Context, cluster types.NamespacedName,
 	case *provisioningv1alpha1.DPUNode:
 		f.wakeServer(ctx, before, after)
 		f.wakeCards(ctx, cardNames{node: object.Name})
+	case *provisioningv1alpha1.DPUNodeMaintenance:
+		f.wakeCards(ctx, cardNames{node: object.Spec.DPUNodeName})
 	case *corev1.Node:
 		f.wakeCards(ctx, cardNames{dpu: object.Name})
 	case *svcv1alpha1.ServiceInterface:
@@ -96,12 +99,12 @@ func (f *fabricWatch) changed(ctx context.Context, cluster types.NamespacedName,
 			f.wakeNetwork(object)
 		}
 	case *vpcv1alpha1.DPUVirtualNetwork:
-		f.wakeTenant(ctx, present, statusOnly(before, after))
+		f.wakeTenant(ctx, present, statusOnly(before, after) && networkReady(before) == networkReady(after))
 	case *svcv1alpha1.DPUServiceInterface:
 		f.wakeTenant(ctx, present, statusOnly(before, after))
 		f.wakeSelected(ctx, before, after, interfaceSelector)
 	case *vpcv1alpha1.DPUVPC:
-		f.wakeTenant(ctx, present, statusOnly(before, after))
+		f.wakeTenant(ctx, present, statusOnly(before, after) && vpcReady(before) == vpcReady(after))
 		f.wakeSelected(ctx, before, after, vpcSelector)
 	}
 }
@@ -114,6 +117,16 @@ func statusOnly(before, after client.Object) bool {
 	return before.GetGeneration() == after.GetGeneration() && before.GetUID() == after.GetUID() &&
 		before.GetDeletionTimestamp().Equal(after.GetDeletionTimestamp()) &&
 		labels.Equals(before.GetLabels(), after.GetLabels()) && labels.Equals(before.GetAnnotations(), after.GetAnnotations())
+}
+
+func networkReady(object client.Object) bool {
+	network, ok := object.(*vpcv1alpha1.DPUVirtualNetwork)
+	return ok && meta.IsStatusConditionTrue(network.Status.Conditions, vpcv1alpha1.ReadyCondition)
+}
+
+func vpcReady(object client.Object) bool {
+	found, ok := object.(*vpcv1alpha1.DPUVPC)
+	return ok && meta.IsStatusConditionTrue(found.Status.Conditions, vpcv1alpha1.ReadyCondition)
 }
 
 // wakeCards wakes the attachments of the servers that a card belongs to, as far as anything leads there, and those who keep the
@@ -199,15 +212,15 @@ func (f *fabricWatch) attachments(ctx context.Context, wanted func(*infrav1.DPUA
 	return keys
 }
 
-// wakeTenant wakes the TenantVPC that an object was made for, or that adopts it, and its attachments unless only the status
-// changed: an interface's status changes with every port of the tenant.
-func (f *fabricWatch) wakeTenant(ctx context.Context, object client.Object, statusOnly bool) {
+// wakeTenant wakes the TenantVPC that an object was made for, or that adopts it, and its attachments unless the change means
+// nothing to them: an interface's status changes with every port of the tenant.
+func (f *fabricWatch) wakeTenant(ctx context.Context, object client.Object, tenantOnly bool) {
 	tenants := f.adopting(ctx, object)
 	if owner, mine := f.ownerOf(object); mine {
 		tenants = append(tenants, owner)
 	}
 	f.owner.tenants.wake(tenants...)
-	if statusOnly {
+	if tenantOnly {
 		return
 	}
 	for _, tenant := range tenants {

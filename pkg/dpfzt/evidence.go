@@ -52,17 +52,6 @@ type ClusterState struct {
 	interfaces map[string][]svcv1alpha1.ServiceInterface
 }
 
-// ReadClusterState reads a whole DPU cluster. A failure is kept and said in all evidence made of it.
-func ReadClusterState(ctx context.Context, clusters DPUClusters, key types.NamespacedName) *ClusterState {
-	state := &ClusterState{}
-	reader, err := clusters(ctx, key)
-	if err == nil {
-		err = state.read(ctx, reader)
-	}
-	state.err = err
-	return state
-}
-
 // Started is when the reading started: what is said in it was true then or later.
 func (s *ClusterState) Started() time.Time { return s.started }
 

@@ -16,8 +16,13 @@ import (
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
 )
 
-// SteadyMaxAge is how old a reading may be that only renews what is known: nothing is begun or ended by it.
-const SteadyMaxAge = 10 * time.Second
+// How old a reading may be that only renews what is known: nothing is begun or ended by it.
+const (
+	// SteadyMaxAge is for those whom a watch would have told of a change since.
+	SteadyMaxAge = 10 * time.Second
+	// UnwatchedMaxAge is for those who are told nothing.
+	UnwatchedMaxAge = 2 * time.Second
+)
 
 // Readings reads DPF and DPU clusters for all who ask at the same time. Each fabric and each DPU cluster is read by itself: one
 // that is slow delays only those who ask about it. What is read is live and says when its reading started; it is shared, so
@@ -30,6 +35,7 @@ type Readings struct {
 	mu          sync.Mutex
 	clusters    map[clusterKey]*shared[*ClusterState]
 	inventories map[string]*shared[*Inventory]
+	around      map[string]*shared[*Surroundings]
 }
 
 type clusterKey struct {
@@ -41,14 +47,15 @@ type clusterKey struct {
 // have expired, or to be renewed again. It must not block.
 func NewReadings(c clock.Clock, lapsed func(fabric string, nodes []string)) *Readings {
 	return &Readings{
-		clock: c, lapsed: lapsed, clusters: map[clusterKey]*shared[*ClusterState]{}, inventories: map[string]*shared[*Inventory]{},
+		clock: c, lapsed: lapsed,
+		clusters: map[clusterKey]*shared[*ClusterState]{}, inventories: map[string]*shared[*Inventory]{}, around: map[string]*shared[*Surroundings]{},
 	}
 }
 
 // State returns what a DPU cluster was like in a reading that started at notBefore or later. What could not be read is said in
 // all evidence made of it.
 func (r *Readings) State(ctx context.Context, fabric string, clusters DPUClusters, key types.NamespacedName, notBefore time.Time) *ClusterState {
-	state, started, err := r.cluster(clusterKey{fabric, key}).get(ctx, notBefore, func(ctx context.Context) (*ClusterState, error) {
+	state, started, err := slotOf(r, r.clusters, clusterKey{fabric, key}).get(ctx, notBefore, func(ctx context.Context) (*ClusterState, error) {
 		state := &ClusterState{started: r.clock.Now()}
 		reader, err := clusters(ctx, key)
 		if err != nil {
@@ -85,14 +92,7 @@ func (r *Readings) States(ctx context.Context, fabric string, clusters DPUCluste
 
 // Inventory returns what DPF knew of all servers and cards in a reading that started at notBefore or later.
 func (r *Readings) Inventory(ctx context.Context, fabric string, reader client.Reader, namespace string, notBefore time.Time) (*Inventory, error) {
-	r.mu.Lock()
-	slot := r.inventories[fabric]
-	if slot == nil {
-		slot = &shared[*Inventory]{clock: r.clock}
-		r.inventories[fabric] = slot
-	}
-	r.mu.Unlock()
-	inventory, _, err := slot.get(ctx, notBefore, func(ctx context.Context) (*Inventory, error) {
+	inventory, _, err := slotOf(r, r.inventories, fabric).get(ctx, notBefore, func(ctx context.Context) (*Inventory, error) {
 		started := r.clock.Now()
 		inventory, err := ReadInventory(ctx, reader, namespace)
 		if err != nil {
@@ -104,22 +104,39 @@ func (r *Readings) Inventory(ctx context.Context, fabric string, reader client.R
 	return inventory, err
 }
 
-func (r *Readings) cluster(key clusterKey) *shared[*ClusterState] {
+// Surroundings returns all VPCs of the fabric, and who reaches for its DPUs, in a reading that started at notBefore or later. A
+// failure is said in it.
+func (r *Readings) Surroundings(ctx context.Context, fabric string, reader client.Reader, namespace string, notBefore time.Time) *Surroundings {
+	around, started, err := slotOf(r, r.around, fabric).get(ctx, notBefore, func(ctx context.Context) (*Surroundings, error) {
+		started := r.clock.Now()
+		around, err := readSurroundings(ctx, reader, namespace)
+		if err != nil {
+			return nil, err
+		}
+		around.started = started
+		return around, nil
+	})
+	if err != nil {
+		return &Surroundings{Surroundings: vpc.Surroundings{Err: err}, started: started}
+	}
+	return around
+}
+
+// slotOf returns what is shared of one fabric or DPU cluster.
+func slotOf[K comparable, T any](r *Readings, slots map[K]*shared[T], key K) *shared[T] {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	slot := r.clusters[key]
+	slot := slots[key]
 	if slot == nil {
-		slot = &shared[*ClusterState]{clock: r.clock}
-		r.clusters[key] = slot
+		slot = &shared[T]{clock: r.clock}
+		slots[key] = slot
 	}
 	return slot
 }
 
 // compare tells of the Nodes whose leases lapsed, or came back, since the last reading that succeeded.
 func (r *Readings) compare(key clusterKey, state *ClusterState) {
-	r.mu.Lock()
-	slot := r.clusters[key]
-	r.mu.Unlock()
+	slot := slotOf(r, r.clusters, key)
 	slot.mu.Lock()
 	var before *ClusterState
 	if slot.last != nil {
