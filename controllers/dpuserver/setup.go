@@ -72,6 +72,7 @@ type Reconciler struct {
 	// freed is when servers were seen to be let go.
 	freed  map[string]time.Time
 	doubts map[string]map[string]doubt
+	macs   map[powerKey]macReading
 }
 
 // SetupWithManager registers the controller.

@@ -18,7 +18,6 @@ import (
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/provisioningv1alpha1"
-	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
 )
 
 // Member is one card of a server. References lead from one object to the next; no name is ever computed.
@@ -133,38 +132,15 @@ func findNodesByMAC(ctx context.Context, reader client.Reader, query Query) ([]p
 	if err := reader.List(ctx, devices, client.InNamespace(query.Namespace)); err != nil {
 		return nil, fmt.Errorf("list DPUDevices: %w", err)
 	}
-	cards := map[string]bool{}
-	byMAC := map[string]string{}
-	for i := range devices.Items {
-		mac := vpc.NormalizeMAC(devices.Items[i].Status.PF0MAC)
-		if mac == "" || !slices.ContainsFunc(query.MACs, func(m string) bool { return vpc.NormalizeMAC(m) == mac }) {
-			continue
-		}
-		if other, taken := byMAC[mac]; taken {
-			return nil, resolveError(infrav1.AmbiguousDPUReason, "DPUDevices %s and %s have the same PF0 MAC address %s: label the DPUNode of this server with %s",
-				other, devices.Items[i].Name, mac, query.LabelKey)
-		}
-		byMAC[mac] = devices.Items[i].Name
-		cards[devices.Items[i].Name] = true
-	}
-	if len(cards) == 0 {
-		return nil, nil
+	cards, err := cardsByMAC(devices.Items, query.LabelKey, query.MACs)
+	if err != nil || len(cards) == 0 {
+		return nil, err
 	}
 	all := &provisioningv1alpha1.DPUNodeList{}
 	if err := reader.List(ctx, all, client.InNamespace(query.Namespace)); err != nil {
 		return nil, fmt.Errorf("list DPUNodes: %w", err)
 	}
-	var found []provisioningv1alpha1.DPUNode
-	for i := range all.Items {
-		if !slices.ContainsFunc(all.Items[i].Spec.DPUs, func(r provisioningv1alpha1.DPURef) bool { return cards[strings.ToLower(r.Name)] }) {
-			continue
-		}
-		if value := all.Items[i].Labels[query.LabelKey]; value != "" {
-			return nil, resolveError(infrav1.AmbiguousDPUReason, "the MAC address leads to DPUNode %s, whose label %s says that it is another server", all.Items[i].Name, query.LabelKey)
-		}
-		found = append(found, all.Items[i])
-	}
-	return found, nil
+	return nodesOfCards(all.Items, query.LabelKey, cards)
 }
 
 // readCard reads a DPUDevice and its DPUs.

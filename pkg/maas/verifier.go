@@ -16,6 +16,8 @@ type Verifier interface {
 	Machine(ctx context.Context, systemID string) (Machine, error)
 	// MachinesByID lists those of the machines that exist and can be seen.
 	MachinesByID(ctx context.Context, systemIDs ...string) ([]Machine, error)
+	// MachinesByMAC lists the machines that have one of the MAC addresses and can be seen.
+	MachinesByMAC(ctx context.Context, macs ...string) ([]Machine, error)
 	// MachinesByTokens lists the machines allocated under any of the tokens.
 	MachinesByTokens(ctx context.Context, tokens ...string) ([]Machine, error)
 	// MachinesOwnedBy lists the machines of an account, for the audit.

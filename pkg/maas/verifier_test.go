@@ -37,6 +37,7 @@ func TestVerifierReads(t *testing.T) {
 		"Claims":           func() (int, error) { m, err := v.Claims(ctx, "t"); return len(m), err },
 		"Machine":          func() (int, error) { m, err := v.Machine(ctx, "abc123"); return len(m.SystemID), err },
 		"MachinesByID":     func() (int, error) { m, err := v.MachinesByID(ctx, "abc123"); return len(m), err },
+		"MachinesByMAC":    func() (int, error) { m, err := v.MachinesByMAC(ctx, "02:AA:00:00:00:01"); return len(m), err },
 		"MachinesByTokens": func() (int, error) { m, err := v.MachinesByTokens(ctx, "a", "b"); return len(m), err },
 		"MachinesOwnedBy":  func() (int, error) { m, err := v.MachinesOwnedBy(ctx, "capi"); return len(m), err },
 		"ConfirmClaim": func() (int, error) {
