@@ -65,6 +65,8 @@ func TestPlanRepairs(t *testing.T) {
 		{"interface in another mode, unused", func(w *world) { w.interfaces[0].Spec.Template.ObjectMeta.Annotations = nil }, false, asked, "-Interface +Interface"},
 		{"network deleted", func(w *world) { w.networks = nil }, true, asked, "+VirtualNetwork"},
 		{"VPC deleted", func(w *world) { w.vpc = nil }, true, asked, "+VPC"},
+		{"network being deleted, asked for and not plugged", func(w *world) { w.networks[0].DeletionTimestamp = now() }, false, asked, "-Interface +VirtualNetwork +Interface"},
+		{"VPC being deleted, asked for and not plugged", func(w *world) { w.vpc.DeletionTimestamp = now() }, false, asked, "-Interface -VirtualNetwork +VPC +VirtualNetwork +Interface"},
 		{"network being deleted, unused", func(w *world) { w.networks[0].DeletionTimestamp = now() }, false, nil, "-Interface +VirtualNetwork"},
 		{"network is another, unused", func(w *world) { w.networks[0].Spec.ExternallyRouted = true }, false, nil, "-Interface -VirtualNetwork +VirtualNetwork"},
 		{"VPC being deleted, unused", func(w *world) { w.vpc.DeletionTimestamp = now() }, false, nil, "-Interface -VirtualNetwork +VPC +VirtualNetwork"},

@@ -50,17 +50,22 @@ func (p *planner) clear(network *vpcv1alpha1.DPUVirtualNetwork) {
 	}
 }
 
-// replaceNetwork makes a network anew that is not, or will not stay, as the spec wants it, as soon as nobody uses it.
+// replaceNetwork makes a network anew that is not, or will not stay, as the spec wants it, as soon as nobody uses it. Of one that is
+// going anyway only the ports count: while it lingers, DPF lets go of no Node, so that no attachment would ever be proven detached.
 func (p *planner) replaceNetwork(network *vpcv1alpha1.DPUVirtualNetwork, subnet, how string) {
 	p.settledOn[network.Name] = true
-	switch users := p.users(network.Name); {
+	users := p.plugged(network.Name)
+	if network.DeletionTimestamp.IsZero() {
+		users = p.users(network.Name)
+	}
+	switch {
 	case len(users) > 0:
 		p.problem(infrav1.DriftedReason, "subnet %s %s: it takes no new ports, and is made again by itself once it is not used by %s any more: replace those machines, or add a subnet with another name",
 			subnet, how, enumerate(users))
 	case p.portsUnknown != nil:
 		p.wait("subnet %s %s; it is made again once its ports can be read: %v", subnet, how, p.portsUnknown)
 	default:
-		p.wait("subnet %s %s; nobody uses it, and it is made again", subnet, how)
+		p.wait("subnet %s %s; no port is on it, and it is made again", subnet, how)
 		p.clear(network)
 	}
 }
@@ -71,7 +76,7 @@ func (p *planner) replaceVPC(current *vpcv1alpha1.DPUVPC) {
 	var users []string
 	for i := range p.networks {
 		if p.mine(&p.networks[i]) {
-			users = append(users, p.users(p.networks[i].Name)...)
+			users = append(users, p.plugged(p.networks[i].Name)...)
 		}
 	}
 	switch {
@@ -81,7 +86,7 @@ func (p *planner) replaceVPC(current *vpcv1alpha1.DPUVPC) {
 	case p.portsUnknown != nil:
 		p.wait("DPUVPC %s is being deleted by somebody else; it is made again once its ports can be read: %v", current.Name, p.portsUnknown)
 	default:
-		p.wait("DPUVPC %s is being deleted by somebody else; nobody uses it, and it is made again", current.Name)
+		p.wait("DPUVPC %s is being deleted by somebody else; no port is in it, and it is made again", current.Name)
 		if !p.takeDownInterfaces() {
 			p.takeDownNetworks()
 		}
@@ -90,7 +95,12 @@ func (p *planner) replaceVPC(current *vpcv1alpha1.DPUVPC) {
 
 // users are those who need a network, as read from the fabric and from attachments that are not proven Detached.
 func (p *planner) users(network string) []string {
-	users := append(p.askedOn(network), p.portsOn(network)...)
+	return append(p.askedOn(network), p.plugged(network)...)
+}
+
+// plugged is what is on a network, or may come there by somebody else.
+func (p *planner) plugged(network string) []string {
+	users := p.portsOn(network)
 	for _, other := range p.interfacesOn(network, false) {
 		users = append(users, fmt.Sprintf("DPUServiceInterface %s of somebody else", other.Name))
 	}

@@ -49,7 +49,7 @@ func TestWhatIsOursIsRepaired(t *testing.T) {
 	fabric.Spec.Backend.OVNVPC.Namespace = dpfNamespace
 	l := newLife(t, fabric, "red", "repaired", infrav1.VPCSubnet{Name: "a", CIDR: "10.64.8.0/24"})
 	l.Eventually(l.condition(infrav1.ReadyCondition)).Should(Equal("True Ready"))
-	asked := l.attachment("repaired", fabric.Name, "a")
+	l.attachment("repaired", fabric.Name, "a")
 	vpcName, network, name := l.place.VPCName(l.tenant), l.place.NetworkName(l.tenant, "a"), l.place.InterfaceName(l.tenant, "a", 0)
 	dsi := &svcv1alpha1.DPUServiceInterface{}
 	l.Eventually(l.dpfHas(dsi, name)).Should(BeTrue())
@@ -71,14 +71,12 @@ func TestWhatIsOursIsRepaired(t *testing.T) {
 	l.Expect(world.DPFAdmin.Delete(t.Context(), dsi.DeepCopy())).To(Succeed())
 	l.Eventually(l.replaced(dsi, name, before)).Should(BeTrue())
 
-	// A network that somebody deletes under an attachment stays in deletion: that is said, with who is on it.
+	// So is a network, as long as no port is on it, whoever asks for one; and its interfaces after it.
 	made := onDPF(l, &vpcv1alpha1.DPUVirtualNetwork{}, network)
 	beforeNetwork := made.UID
 	l.Expect(world.DPFAdmin.Delete(t.Context(), made)).To(Succeed())
-	l.Eventually(l.looking(infrav1.NetworksReadyCondition)).Should(Equal("False " + infrav1.DriftedReason))
-	l.Expect(l.message(infrav1.NetworksReadyCondition)).To(And(ContainSubstring("subnet a is being deleted"), ContainSubstring("DPUAttachment repaired")))
-	l.Expect(world.Hub.Delete(t.Context(), asked)).To(Succeed())
-	l.Eventually(l.replaced(made, network, beforeNetwork)).Should(BeTrue(), "once nobody is on it, it is made again")
+	l.Eventually(l.replaced(made, network, beforeNetwork)).Should(BeTrue())
+	l.Eventually(same).Should(BeTrue())
 	l.Eventually(l.condition(infrav1.ReadyCondition)).Should(Equal("True Ready"))
 
 	// So is the VPC, with all that is in it.
@@ -105,16 +103,25 @@ func TestWhatCannotBeRepairedIsSaid(t *testing.T) {
 	l.Eventually(l.dpfHas(dsi, name)).Should(BeTrue())
 	l.plug(map[string]any{vpc.VPCKey: l.place.VPCName(l.tenant)})
 	l.plug(map[string]any{vpc.PortKey(0): network})
-	defer func() {
-		l.plug(map[string]any{vpc.PortKey(0): nil})
-		l.plug(map[string]any{vpc.VPCKey: nil})
-	}()
+	defer func() { l.plug(map[string]any{vpc.VPCKey: nil}) }()
 	l.Eventually(func() int32 { l.look(); return l.used("a")() }).Should(Equal(int32(1)))
 	l.spoil(onDPF(l, dsi, name).DeepCopy(), `{"spec":{"template":{"spec":{"template":{"metadata":{"annotations":{"ovn.vpc.dpu.nvidia.com/unknown-mac":"true"}}}}}}}`)
 	l.Eventually(l.looking(infrav1.NetworksReadyCondition)).Should(Equal("False " + infrav1.DriftedReason))
 	l.Expect(l.message(infrav1.NetworksReadyCondition)).To(And(ContainSubstring(name), ContainSubstring("set it back, or delete it")))
 	l.Expect(onDPF(l, dsi, name).DeletionTimestamp).To(BeNil())
 	l.Expect(dsi.Spec.Template.Spec.Template.ObjectMeta.Annotations).NotTo(BeEmpty())
+	l.spoil(onDPF(l, dsi, name).DeepCopy(), `{"spec":{"template":{"spec":{"template":{"metadata":{"annotations":null}}}}}}`)
+	l.Eventually(l.looking(infrav1.NetworksReadyCondition)).Should(HavePrefix("True"))
+
+	// A network that somebody deletes under a port stays in deletion: that is said, with who is on it.
+	made := onDPF(l, &vpcv1alpha1.DPUVirtualNetwork{}, network)
+	before := made.UID
+	l.Expect(world.DPFAdmin.Delete(t.Context(), made)).To(Succeed())
+	l.Eventually(l.looking(infrav1.NetworksReadyCondition)).Should(Equal("False " + infrav1.DriftedReason))
+	l.Expect(l.message(infrav1.NetworksReadyCondition)).To(And(ContainSubstring("subnet a is being deleted"), ContainSubstring("on DPU dpu-1")))
+	l.Expect(onDPF(l, dsi, name).DeletionTimestamp).To(BeNil())
+	l.plug(map[string]any{vpc.PortKey(0): nil})
+	l.Eventually(l.replaced(made, network, before)).Should(BeTrue(), "once it is off, the network is made again")
 }
 
 // looking is a condition, with the TenantVPC looked at each time.
