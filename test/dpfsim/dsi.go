@@ -36,22 +36,25 @@ type dsiController struct{ world }
 
 func setupDSI(mgr manager.Manager, w world) error {
 	r := &dsiController{w}
-	// Prerequisites count when they are created, not when they change.
-	onCreation := builder.WithPredicates(predicate.Funcs{
-		UpdateFunc: func(event.UpdateEvent) bool { return false }, DeleteFunc: func(event.DeleteEvent) bool { return false },
-	})
 	all := handler.EnqueueRequestsFromMapFunc(r.inNamespaceOf)
 	ofSet := handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, set *unstructured.Unstructured) []reconcile.Request {
 		return []reconcile.Request{{NamespacedName: client.ObjectKeyFromObject(set)}}
 	})
 	return w.controller(mgr, ControllerDPUServiceInterface).
 		For(newObject(kindDSI)).
-		Watches(newObject(kindVirtualNetwork), all, onCreation).
-		Watches(newObject(kindVPC), all, onCreation).
-		Watches(newObject(kindIsolationClass), all, onCreation).
+		Watches(newObject(kindVirtualNetwork), all, onCreation()).
+		Watches(newObject(kindVPC), all, onCreation()).
+		Watches(newObject(kindIsolationClass), all, onCreation()).
 		Watches(newObject(kindDPUCluster), all).
 		WatchesRawSource(source.Kind(w.remote.GetCache(), newObject(kindSIS), ofSet)).
 		Complete(w.played(ControllerDPUServiceInterface, r.reconcile))
+}
+
+// onCreation lets a watch notice what appears, not what changes or goes.
+func onCreation() builder.WatchesOption {
+	return builder.WithPredicates(predicate.Funcs{
+		UpdateFunc: func(event.UpdateEvent) bool { return false }, DeleteFunc: func(event.DeleteEvent) bool { return false },
+	})
 }
 
 // inNamespaceOf asks for the interfaces in the object's namespace, or in all for what belongs to none or to DPF.

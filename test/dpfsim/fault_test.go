@@ -147,6 +147,33 @@ func TestNodeInTwoVPCsBlocksBoth(t *testing.T) {
 	g.Eventually(func() bool { _, _, ok := ten.Lease(b.PF0MAC); return ok }).Should(BeTrue())
 }
 
+// A Node's event wakes no VPC when several select the Node: both go on saying that they are Ready.
+func TestQuietClaimOfAnotherVPC(t *testing.T) {
+	t.Parallel()
+	ten := attached(t, "quiet", 1, nil)
+	g, d := ten.g, ten.dpus[0]
+	release := ten.Inject(Fault{Kind: QuietVPCClaim, Target: d.Name, Value: "nobody/quiet"})
+	g.Eventually(func() map[string]string { return ten.node(d.Name).Labels }).Should(HaveKey(claimLabel))
+	g.Consistently(ten.true(kindVPC, "v", "Ready")).Should(BeTrue())
+	g.Expect(ten.ports()).To(HaveLen(1))
+	ten.Inject(Fault{Kind: VPCNotReady, Target: ten.namespace + "/v"})()
+	g.Eventually(ten.reason(kindVPC, "v", conditionNodesReconciled)).Should(Equal(reasonError), "until something has DPF look")
+	release()
+	g.Eventually(ten.true(kindVPC, "v", "Ready")).Should(BeTrue())
+}
+
+// A Node's mark that names a VPC which does not exist stays: DPF asks that VPC to take it away.
+func TestMarkOfAVPCThatIsNot(t *testing.T) {
+	t.Parallel()
+	ten := attached(t, "marked", 1, nil)
+	g, d := ten.g, ten.dpus[0]
+	ten.Inject(Fault{Kind: Relabel, Target: d.Name, Value: labelNodeVPC + "=no_body"})
+	g.Consistently(func() string { return ten.node(d.Name).Labels[labelNodeVPC] }).Should(Equal("no_body"))
+	g.Expect(ten.true(kindVPC, "v", "Ready")()).To(BeTrue())
+	ten.Inject(Fault{Kind: Relabel, Target: d.Name, Value: labelNodeVPC + "-"})
+	g.Eventually(func() string { return ten.node(d.Name).Labels[labelNodeVPC] }).Should(Equal(ten.namespace+"_v"), "a missing one is put back")
+}
+
 func TestSeededForeignVPC(t *testing.T) {
 	t.Parallel()
 	ten := v26_4.newTenant(t, "foreign", 1, func(d *DPU) { d.ForeignVPC = "other/theirs" })

@@ -62,8 +62,11 @@ const (
 	NorthboundUnreachable FaultKind = "NorthboundUnreachable"
 	// NorthboundLost empties OVN's Northbound database once; the objects go on saying what they said.
 	NorthboundLost FaultKind = "NorthboundLost"
-	// VPCClaim makes VPC Value ("namespace/name", of somebody else) select the Node of DPU Target, too.
+	// VPCClaim makes VPC Value ("namespace/name", of somebody else) select the Node of DPU Target, too, and has DPF look at the VPCs
+	// that do.
 	VPCClaim FaultKind = "VPCClaim"
+	// QuietVPCClaim is the same without the second part: DPF looks at neither VPC by itself, and goes on calling them Ready.
+	QuietVPCClaim FaultKind = "QuietVPCClaim"
 	// Relabel changes a label on the Node of DPU Target behind DPF's back: Value is "key=value", or "key-" to remove it.
 	// Removing the fault does not undo it.
 	Relabel FaultKind = "Relabel"

@@ -115,7 +115,7 @@ func (f *Fabric) begin(ctx context.Context, fault Fault) error {
 			return err
 		}
 		return f.reportDPUCluster(ctx, fault.Target, false)
-	case VPCClaim:
+	case VPCClaim, QuietVPCClaim:
 		return f.claim(ctx, fault.Target, fault.Value)
 	case Relabel:
 		return f.relabel(ctx, fault.Target, fault.Value)
@@ -153,7 +153,7 @@ func (f *Fabric) end(ctx context.Context, fault Fault) error {
 		return f.reportDPUCluster(ctx, f.options.DPUClusterName, true)
 	case StrayDPUCluster:
 		return client.IgnoreNotFound(f.management.Delete(ctx, f.object(kindDPUCluster, fault.Target, nil)))
-	case VPCClaim:
+	case VPCClaim, QuietVPCClaim:
 		return f.relabel(ctx, fault.Target, claimLabel+"-")
 	}
 	return nil

@@ -7,12 +7,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -31,7 +35,7 @@ const (
 type vpcController struct{ world }
 
 // vpcMark is a VPC's name as it stands on its Nodes and in OVN.
-func vpcMark(vpc client.Object) string { return vpc.GetNamespace() + "_" + vpc.GetName() }
+func vpcMark(vpc client.Object) string { return markOf(client.ObjectKeyFromObject(vpc)) }
 
 func setupVPC(mgr manager.Manager, w world) error {
 	r := &vpcController{w}
@@ -49,17 +53,72 @@ func setupVPC(mgr manager.Manager, w world) error {
 	return w.controller(mgr, ControllerVPC).
 		For(newObject(kindVPC)).
 		Watches(newObject(kindVirtualNetwork), ofNetwork).
-		Watches(newObject(kindIsolationClass), all).
+		Watches(newObject(kindIsolationClass), all, onCreation()).
 		WatchesRawSource(source.Channel(w.wakeVPC, &handler.EnqueueRequestForObject{})).
-		WatchesRawSource(source.Kind(w.remote.GetCache(), &corev1.Node{}, handler.TypedEnqueueRequestsFromMapFunc(r.ofNode), changed)).
+		WatchesRawSource(source.Kind(w.remote.GetCache(), &corev1.Node{}, r.ofNodes(), changed)).
 		Complete(w.played(ControllerVPC, r.reconcile))
 }
 
-// ofNode asks for the VPCs that have a Node or are to have it.
-func (r *vpcController) ofNode(ctx context.Context, node *corev1.Node) []reconcile.Request {
-	return r.requests(ctx, func(vpc *unstructured.Unstructured, spec vpcSpec) bool {
+// ofNodes asks for the VPCs a Node's event concerns. What DPF does not look at then, it finds only when something else has it look:
+// a Node that several VPCs select wakes none of them.
+func (r *vpcController) ofNodes() handler.TypedEventHandler[*corev1.Node, reconcile.Request] {
+	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	ask := func(ctx context.Context, before, node *corev1.Node, q queue) {
+		for _, request := range r.ofNode(ctx, before, node) {
+			q.Add(request)
+		}
+	}
+	return handler.TypedFuncs[*corev1.Node, reconcile.Request]{
+		CreateFunc: func(ctx context.Context, e event.TypedCreateEvent[*corev1.Node], q queue) { ask(ctx, nil, e.Object, q) },
+		UpdateFunc: func(ctx context.Context, e event.TypedUpdateEvent[*corev1.Node], q queue) {
+			ask(ctx, e.ObjectOld, e.ObjectNew, q)
+		},
+		DeleteFunc: func(ctx context.Context, e event.TypedDeleteEvent[*corev1.Node], q queue) { ask(ctx, e.Object, nil, q) },
+	}
+}
+
+// ofNode asks for the VPCs that have the Node or are to have it; node is nil when before has gone.
+func (r *vpcController) ofNode(ctx context.Context, before, node *corev1.Node) []reconcile.Request {
+	if node == nil {
+		return r.selecting(ctx, before)
+	}
+	current, mark := r.selecting(ctx, node), node.Labels[labelNodeVPC]
+	if len(current) > 1 {
+		if r.faults.has(VPCClaim, node.Name) {
+			return current
+		}
+		return nil
+	}
+	var requests []reconcile.Request
+	switch {
+	case mark != "" && (len(current) == 0 || markOf(current[0].NamespacedName) != mark):
+		// The one that marked it takes its mark away, which is the next event.
+		namespace, name, _ := strings.Cut(mark, "_")
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKey{Namespace: namespace, Name: name}})
+	case mark == "":
+		requests = append(requests, current...)
+	}
+	if before != nil && len(current) == 1 && !maps.Equal(ofAgent(before), ofAgent(node)) {
+		requests = append(requests, current...)
+	}
+	return requests
+}
+
+// ofAgent are the annotations the OVN VPC agent writes.
+func ofAgent(node *corev1.Node) map[string]string {
+	return map[string]string{
+		annotationVTEP: node.Annotations[annotationVTEP], annotationChassis: node.Annotations[annotationChassis],
+		annotationGateway: node.Annotations[annotationGateway],
+	}
+}
+
+func markOf(vpc client.ObjectKey) string { return vpc.Namespace + "_" + vpc.Name }
+
+// selecting asks for the VPCs that select a Node.
+func (r *vpcController) selecting(ctx context.Context, node *corev1.Node) []reconcile.Request {
+	return r.requests(ctx, func(_ *unstructured.Unstructured, spec vpcSpec) bool {
 		wanted, err := selects(spec.NodeSelector, node.Labels, false)
-		return err == nil && (wanted || node.Labels[labelNodeVPC] == vpcMark(vpc))
+		return err == nil && wanted
 	})
 }
 
