@@ -246,6 +246,9 @@ func (r *dpuController) label(ctx context.Context, dpu *unstructured.Unstructure
 		}
 		return verdict{phase: phaseReady, after: raceRetry}, r.endMaintenance(ctx, spec)
 	default: // DPU Cluster Config, or the end of an installation
+		if maps.Equal(spec.Cluster.NodeLabels, lastApplied(node)) {
+			return verdict{phase: phaseEffectRemoval, after: r.options.Timing.EffectRemoval}, nil
+		}
 		if left := r.pace.wait("labels/"+string(dpu.GetUID()), r.options.Timing.LabelsToNode); left > 0 {
 			return verdict{phase: phaseClusterConfig, after: left}, nil
 		}

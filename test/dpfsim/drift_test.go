@@ -5,10 +5,12 @@ package dpfsim
 
 import (
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -188,6 +190,38 @@ func TestWantedReinstallWaitsForTheHold(t *testing.T) {
 	g.Eventually(func() types.UID { return ten.node(d.Name).UID }).ShouldNot(Equal(uid), "released, it is installed")
 	g.Eventually(func() string { return ten.phase(d.Name) }).Should(Equal(phaseReady))
 	g.Eventually(ten.ports).Should(HaveLen(1), "the DPU kept its labels")
+}
+
+// A DPU leaves Ready with every label, and comes back by itself.
+func TestDPUBlinksWithEveryLabel(t *testing.T) {
+	t.Parallel()
+	ten := v26_4.newTenant(t, "blink", 1, nil)
+	g, d := ten.g, ten.dpus[0]
+	g.Eventually(ten.readyReason(d.Name)).Should(BeEmpty())
+	watching, err := client.NewWithWatch(ten.site.management, client.Options{Scheme: ten.scheme})
+	g.Expect(err).NotTo(HaveOccurred())
+	events, err := watching.Watch(t.Context(), newList(kindDPU), client.InNamespace(ten.options.Namespace), client.MatchingFields{"metadata.name": d.Name})
+	g.Expect(err).NotTo(HaveOccurred())
+	defer events.Stop()
+	ten.label(kindDPU, d.Name, map[string]any{ten.vpcKey(): "in"})
+	var phases []string
+	deadline := time.After(patience)
+	for len(phases) < 2 || phases[len(phases)-1] != phaseReady+"/True" {
+		select {
+		case e := <-events.ResultChan():
+			dpu, ok := e.Object.(*unstructured.Unstructured)
+			g.Expect(ok).To(BeTrue())
+			phase, _, _ := unstructured.NestedString(dpu.Object, "status", "phase")
+			ready := meta.FindStatusCondition(conditionsOf(dpu, "conditions"), "Ready")
+			g.Expect(ready).NotTo(BeNil())
+			if now := phase + "/" + string(ready.Status); len(phases) == 0 || phases[len(phases)-1] != now {
+				phases = append(phases, now)
+			}
+		case <-deadline:
+			t.Fatalf("still %v", phases)
+		}
+	}
+	g.Expect(phases).To(Equal([]string{"Ready/True", "DPU Cluster Config/False", "Node Effect Removal/False", "Ready/True"}))
 }
 
 func TestStuckPhase(t *testing.T) {

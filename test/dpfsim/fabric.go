@@ -262,8 +262,7 @@ type delay struct {
 }
 
 func newPace(options Options) *pace {
-	// Delays need no good randomness, but the same again for the same seed.
-	random := rand.New(rand.NewPCG(options.Seed, 0)) //nolint:gosec
+	random := rand.New(rand.NewPCG(options.Seed, 0))
 	return &pace{clock: options.Clock, jitter: options.Jitter, random: random, delays: map[string]delay{}}
 }
 

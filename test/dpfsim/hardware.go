@@ -136,15 +136,13 @@ func (h *hardware) running(name string) bool {
 	return ok && !c.poweredOff && !c.rebooting && c.installing == "" && !h.clock.Now().Before(c.upSince)
 }
 
-// change edits a card; ok is false if there is none.
-func (h *hardware) change(name string, edit func(*card)) (ok bool) {
+// change edits a card, if there is one of this name.
+func (h *hardware) change(name string, edit func(*card)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c, ok := h.cards[name]
-	if ok {
+	if c, ok := h.cards[name]; ok {
 		edit(c)
 	}
-	return ok
 }
 
 // setRebooting takes a card down, or lets it boot.
