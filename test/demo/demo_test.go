@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 )
 
 // TestShortPass is the demo's flow with fewer servers: two tenants with the same CIDR come, scale and go, and every invariant
@@ -22,6 +24,7 @@ func TestShortPass(t *testing.T) {
 	}
 	world, err := Up(ctx, Options{
 		Repo: repo, Dir: filepath.Join(t.TempDir(), "lab"), GoodServers: Short.GoodServers, CRDDir: os.Getenv("DPF_CRD_DIR"),
+		Posture: infrav1.PostureEnforce,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -52,6 +52,7 @@ func (w *World) register(ctx, _ context.Context) error {
 		secret(machineNamespace, MaasSecret, "apiKey", []byte(w.maasKey)),
 		secret(fabricNamespace, MaasSecret, "apiKey", []byte(w.maasKey)),
 		secret(fabricNamespace, KubeconfigSecret, "kubeconfig", kubeconfig),
+		bmcSecret(),
 		w.fabric(),
 		w.identity(),
 	}
@@ -81,6 +82,7 @@ func (w *World) fabric() *infrav1.DPUFabric {
 		fabric.Spec.AllowedNamespaces.Names = append(fabric.Spec.AllowedNamespaces.Names, tenant)
 	}
 	fabric.Spec.TenantPools = []string{tenantPool}
+	w.askPosture(fabric)
 	fabric.Spec.ProvisioningNetwork = infrav1.ProvisioningNetwork{PortIsolation: infrav1.PortIsolationAsserted, Fabrics: []string{provisioningSpace}}
 	return fabric
 }

@@ -107,6 +107,11 @@ func (r *Run) step(ctx context.Context, name string, do func(context.Context) er
 	if !r.Verdict.Holds() {
 		return fmt.Errorf("%s: invariants are broken", name)
 	}
+	verified, err := r.World.checkPosture(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(r.Out, "  posture verified of %d attachments\n", verified)
 	return r.badServersUntouched()
 }
 

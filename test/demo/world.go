@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/bmcsim"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/checker"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/dpfsim"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab"
@@ -43,7 +44,9 @@ type Options struct {
 	CRDDir string
 	// ManagerArgs are added to the arguments of both wings.
 	ManagerArgs []string
-	Log         logr.Logger
+	// Posture is what the fabric makes of what the DPUs' BMCs say; empty means that they are not asked.
+	Posture infrav1.PostureMode
+	Log     logr.Logger
 }
 
 // World is the operator's datacentre and its management cluster: everything but tenants.
@@ -51,6 +54,7 @@ type World struct {
 	Lab      *lab.Lab
 	MAAS     *maassim.Region
 	Fabric   *dpfsim.Fabric
+	BMCs     *bmcsim.Site
 	Rack     *serversim.Rack
 	Servers  []Server
 	Checker  *checker.Checker
@@ -60,6 +64,7 @@ type World struct {
 	maasEndpoint string
 	maasCA       *pki.CA
 	maasKey      string
+	bmcs         []*bmcsim.BMC
 
 	stop  context.CancelFunc
 	group *errgroup.Group
@@ -93,6 +98,7 @@ func (w *World) up(ctx, running context.Context) error {
 		what string
 		do   func(ctx, running context.Context) error
 	}{
+		{"start the BMCs", w.startBMCs},
 		{"start the DPF simulator", w.startFabric},
 		{"start the servers", w.startRack},
 		{"start the MAAS simulator", w.startMAAS},
@@ -276,6 +282,9 @@ func (w *World) Down(ctx context.Context) error {
 	}
 	if w.Rack != nil {
 		errs = append(errs, w.Rack.Stop(ctx))
+	}
+	if w.BMCs != nil {
+		errs = append(errs, w.BMCs.Close())
 	}
 	if w.Lab != nil {
 		errs = append(errs, w.Lab.Stop(ctx))

@@ -19,6 +19,7 @@ import (
 	"k8s.io/klog/v2"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/demo"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab"
 )
@@ -82,7 +83,7 @@ func play(ctx context.Context, f flags, repo, labDir string, stay daemon) (err e
 
 	started := time.Now()
 	fmt.Println("── the lab starts: API servers, Cluster API, simulators of MAAS and DPF, both wings of the provider")
-	world, err := demo.Up(ctx, demo.Options{Repo: repo, Dir: labDir, GoodServers: demo.Full.GoodServers, CRDDir: f.crds, Log: klog.Background()})
+	world, err := demo.Up(ctx, demo.Options{Repo: repo, Dir: labDir, GoodServers: demo.Full.GoodServers, CRDDir: f.crds, Posture: infrav1.PostureEnforce, Log: klog.Background()})
 	if err != nil {
 		return err
 	}
