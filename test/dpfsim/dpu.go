@@ -120,7 +120,9 @@ func (r *dpuController) reconcile(ctx context.Context, request reconcile.Request
 		return reconcile.Result{}, err
 	}
 	report := newReport(r.clock, dpu)
-	r.fillDPU(report)
+	if _, filled, _ := unstructured.NestedString(dpu.Object, "status", "firmware", "bmc"); !filled {
+		r.fillDPU(report)
+	}
 	setPhase(report, next.phase, next.unready)
 	if r.faults.has(ExternalReboot, dpu.GetName()) {
 		rebooting := next.phase == phaseRebooting
@@ -317,6 +319,7 @@ func (r *dpuController) applyLabels(ctx context.Context, node *corev1.Node, desi
 	return nil
 }
 
+// unsure: the name; DPF makes it of the DPUNode's and of the effect's.
 func maintenanceName(server string) string { return server + "-hold" }
 
 // held asks for the node effect and says whether somebody still has to release it.

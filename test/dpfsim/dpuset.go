@@ -153,7 +153,6 @@ func (f *Fabric) fillDPU(r *report) {
 	r.set("BlueField3", "dpuType")
 	r.set(map[string]any{"enabled": true}, "secureBoot")
 	r.set(map[string]any{"bmc": "BF-25.10-9", "nic": "32.47.1026", "uefi": "4.13.0-26"}, "firmware")
-	r.set("redfish", "dpuInstallInterface")
 	if f.labelPlace() == LabelsOnDPUDevice {
 		r.set("zero-trust", "deploymentMode")
 	}

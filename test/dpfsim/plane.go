@@ -179,6 +179,8 @@ func (p *plane) release(port *logicalPort) {
 	}
 }
 
+// plug puts a port on its switch for an interface.
+// unsure: what two interfaces for one port do to each other; here the last one has it.
 func (p *plane) plug(key portKey, id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

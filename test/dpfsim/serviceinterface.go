@@ -95,6 +95,7 @@ func (r *portController) reconcile(ctx context.Context, request reconcile.Reques
 	}
 	if r.faults.has(NorthboundUnreachable, "") {
 		// Whatever fails on the way, the annotation says that the port is not connected, true or not.
+		// unsure: not if DPF notices before it tries.
 		return reconcile.Result{RequeueAfter: r.options.Timing.RelatedRetry}, r.annotateConnected(ctx, si, false)
 	}
 	return r.connect(ctx, si, node, mac, related)
