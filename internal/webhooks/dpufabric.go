@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/posture"
 )
 
 func dpuFabricValidator(refs references) *validator[*infrav1.DPUFabric] {
@@ -36,10 +37,21 @@ func (w dpuFabricWebhook) check(ctx context.Context, old, fabric *infrav1.DPUFab
 	if !bytes.Equal(before.Posture.CABundle, fabric.Spec.Posture.CABundle) {
 		checkCABundle(spec.Child("posture", "caBundle"), fabric.Spec.Posture.CABundle, v)
 	}
+	if !apiequality.Semantic.DeepEqual(before.Posture, fabric.Spec.Posture) {
+		checkPosture(spec.Child("posture"), fabric.Spec.Posture, v)
+	}
 	if !apiequality.Semantic.DeepEqual(before.AllowedNamespaces, fabric.Spec.AllowedNamespaces) {
 		checkAllowedNamespaces(spec.Child("allowedNamespaces"), fabric.Spec.AllowedNamespaces, v)
 	}
 	return w.checkSources(ctx, spec.Child("claimSources"), before.ClaimSources, fabric, v)
+}
+
+// checkPosture warns of a fabric that asks BMCs and cannot log in to them: no server of it will be handed over where that is
+// enforced.
+func checkPosture(path *field.Path, asked infrav1.Posture, v *verdict) {
+	if posture.Asks(asked) && asked.SecretRef == nil && len(asked.DeviceSecrets) == 0 {
+		v.warn(path.Child("secretRef"), "is not set, and no BMC can be asked without: write the name of a Secret with keys username and password")
+	}
 }
 
 func (w dpuFabricWebhook) checkSources(ctx context.Context, path *field.Path, before []infrav1.ClaimSource, fabric *infrav1.DPUFabric, v *verdict) error {

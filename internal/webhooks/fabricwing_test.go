@@ -137,6 +137,13 @@ func TestDPUFabric(t *testing.T) {
 		{name: "pools overlap", object: pools("10.64.0.0/10", "10.80.0.0/16"), refused: "overlaps pool 10.64.0.0/10"},
 		{name: "source with a broken bundle", object: with(newFabric(), func(f *infrav1.DPUFabric) { f.Spec.ClaimSources[0].CABundle = []byte("x") }), refused: "claimSources[0].caBundle"},
 		{name: "posture with a broken bundle", object: with(newFabric(), func(f *infrav1.DPUFabric) { f.Spec.Posture.CABundle = []byte("x") }), refused: "posture.caBundle"},
+		{name: "posture without credentials", object: with(newFabric(), func(f *infrav1.DPUFabric) { f.Spec.Posture.Mode = infrav1.PostureEnforce }), warned: "posture.secretRef"},
+		{name: "one check without credentials", object: with(newFabric(), func(f *infrav1.DPUFabric) {
+			f.Spec.Posture.Overrides = []infrav1.PostureOverride{{Check: "SecureBoot", Mode: infrav1.PostureWarn}}
+		}), warned: "posture.secretRef"},
+		{name: "posture", object: with(newFabric(), func(f *infrav1.DPUFabric) {
+			f.Spec.Posture = infrav1.Posture{Mode: infrav1.PostureEnforce, SecretRef: &infrav1.LocalSecretReference{Name: "bmc"}}
+		})},
 		{name: "drop a source", old: newFabric(), object: renamed},
 		{name: "drop a source in use", world: []client.Object{newAttachment(t, nil)}, old: newFabric(), object: renamed, refused: "in use by DPUAttachments red/a-1"},
 		{name: "metadata", world: []client.Object{other}, old: newFabric(), object: with(newFabric(), func(f *infrav1.DPUFabric) { moving(f) })},
