@@ -139,6 +139,10 @@ func (p *planner) desiredNetworks() []wantedNetwork {
 // mayAdd says whether a subnet that is not there yet may be made.
 func (p *planner) mayAdd(subnet infrav1.VPCSubnet) bool {
 	switch {
+	case !p.tenant.DeletionTimestamp.IsZero() && len(p.askedOn(p.place.NetworkName(p.tenant, subnet.Name))) > 0:
+		return true // It was there, and whoever is on it needs it to get off.
+	case !p.tenant.DeletionTimestamp.IsZero():
+		return false
 	case !p.allowed:
 		p.problem(infrav1.NamespaceNotAllowedReason, "subnet %s is not made: DPUFabric %s does not admit namespace %s", subnet.Name, p.fabric.Name, p.tenant.Namespace)
 	case !vpc.InPools(subnet.CIDR, p.fabric.Spec.TenantPools):

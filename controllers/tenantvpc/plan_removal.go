@@ -11,6 +11,7 @@ import (
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/svcv1alpha1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/vpcv1alpha1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
 )
 
 // removeObsolete takes away networks of ours that the spec does not have, unless they are used.
@@ -145,15 +146,44 @@ func (p *planner) othersPort(port port) bool {
 	return from != nil && !p.mine(from)
 }
 
-// takeDown removes everything in DPF's order: interfaces, networks, VPC. Each level waits until the one before is gone.
+// takeDown removes everything in DPF's order: interfaces, networks, VPC. Each level waits until the one before is gone. As long as
+// there are attachments, everything is kept as it was made: nothing else lets DPF unplug their ports.
 func (p *planner) takeDown() {
-	if p.waitForAttachments() || p.takeDownInterfaces() {
+	if p.waitForAttachments() {
+		p.keep()
+		return
+	}
+	if p.vpcWentFirst() || p.takeDownInterfaces() {
 		return
 	}
 	if p.tenant.Spec.Adopt == nil && (p.takeDownNetworks() || p.takeDownVPC()) {
 		return
 	}
 	p.decision.done = true
+}
+
+// keep repairs what the attachments of a deleted TenantVPC need.
+func (p *planner) keep() {
+	if p.tenant.Spec.Adopt != nil {
+		p.adopt()
+		return
+	}
+	p.build()
+}
+
+// vpcWentFirst makes a VPC again that somebody took away before its networks and interfaces: DPF does not let go of them without.
+func (p *planner) vpcWentFirst() bool {
+	if p.vpc != nil || p.tenant.Spec.Adopt != nil {
+		return false
+	}
+	if !slices.ContainsFunc(p.networks, func(n vpcv1alpha1.DPUVirtualNetwork) bool { return p.mine(&n) }) &&
+		!slices.ContainsFunc(p.interfaces, func(i svcv1alpha1.DPUServiceInterface) bool { return p.mine(&i) }) {
+		return false
+	}
+	desired := vpc.DesiredVPC(p.place, p.tenant)
+	p.do(create, desired)
+	p.wait("DPUVPC %s went before its networks, which DPF lets go only while it is there: it is made again", desired.Name)
+	return true
 }
 
 func (p *planner) waitForAttachments() bool {

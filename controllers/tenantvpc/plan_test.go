@@ -120,7 +120,7 @@ func (w *world) finalize() {
 		w.vpc = nil
 	}
 	w.networks = slices.DeleteFunc(networks, func(n vpcv1alpha1.DPUVirtualNetwork) bool {
-		return n.DeletionTimestamp != nil && !slices.ContainsFunc(interfaces, func(i svcv1alpha1.DPUServiceInterface) bool {
+		return n.DeletionTimestamp != nil && w.vpc != nil && !slices.ContainsFunc(interfaces, func(i svcv1alpha1.DPUServiceInterface) bool {
 			return networkOf(&i.Spec.Template.Spec.Template.Spec) == n.Name
 		})
 	})
@@ -334,6 +334,37 @@ func TestPlanTakesDownFromEveryPartialState(t *testing.T) {
 		if !d.done || w.vpc != nil || len(w.networks)+len(w.interfaces) > 0 {
 			t.Fatalf("state %d: ended with %+v after %v", state, d, w.steps)
 		}
+	}
+}
+
+// TestPlanKeepsWhatAttachmentsNeedToGo takes objects away from a TenantVPC in deletion whose ports are not off yet.
+func TestPlanKeepsWhatAttachmentsNeedToGo(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(*world)
+		steps string
+	}{
+		{"VPC", func(w *world) { w.vpc = nil }, "+VPC"},
+		{"networks", func(w *world) { w.networks = nil }, "+VirtualNetwork"},
+		{"interface", func(w *world) { w.interfaces = nil }, "+Interface"},
+		{"all", func(w *world) { w.vpc, w.networks, w.interfaces = nil, nil, nil }, "+VPC +VirtualNetwork +Interface"},
+		{"network in deletion, no port on it", func(w *world) { w.networks[0].DeletionTimestamp = now() }, "-Interface +VirtualNetwork +Interface"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, twoSubnets()...)
+			w.attachments = []infrav1.DPUAttachment{attachment("x", "a", 0)}
+			w.run()
+			w.steps = nil
+			w.delete()
+			c.spoil(w)
+			if d := w.run(); kinds(w.steps) != c.steps || d.done {
+				t.Errorf("steps %q, want %q; %+v", kinds(w.steps), c.steps, d)
+			}
+			w.attachments[0] = detached(w.attachments[0])
+			if d := w.run(); !d.done || w.vpc != nil || len(w.networks)+len(w.interfaces) > 0 {
+				t.Errorf("then %+v", d)
+			}
+		})
 	}
 }
 

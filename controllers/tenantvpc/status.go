@@ -5,6 +5,7 @@ package tenantvpc
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -72,15 +73,15 @@ func reportAllowed(tenant *infrav1.TenantVPC, seen *observation) {
 
 func reportNetworks(tenant *infrav1.TenantVPC, seen *observation, decided decision) {
 	status, reason, message := metav1.ConditionTrue, infrav1.ReadyReason, vpcComplaints(seen.vpc)
+	problems := make([]string, 0, len(decided.problems))
+	for _, p := range decided.problems {
+		problems = append(problems, p.message)
+	}
 	switch unready := unreadySubnets(seen); {
 	case !tenant.DeletionTimestamp.IsZero():
-		status, reason, message = metav1.ConditionFalse, infrav1.DeletingReason, strings.Join(decided.waiting, "; ")
-	case len(decided.problems) > 0:
-		messages := make([]string, 0, len(decided.problems))
-		for _, p := range decided.problems {
-			messages = append(messages, p.message)
-		}
-		status, reason, message = metav1.ConditionFalse, decided.problems[0].reason, strings.Join(messages, "; ")
+		status, reason, message = metav1.ConditionFalse, infrav1.DeletingReason, strings.Join(append(slices.Clone(decided.waiting), problems...), "; ")
+	case len(problems) > 0:
+		status, reason, message = metav1.ConditionFalse, decided.problems[0].reason, strings.Join(problems, "; ")
 	case len(decided.waiting) > 0:
 		status, reason, message = metav1.ConditionFalse, infrav1.CreatingReason, strings.Join(decided.waiting, "; ")
 	case len(unready) > 0:

@@ -9,8 +9,10 @@ import (
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
@@ -23,6 +25,7 @@ import (
 // onDPF reads an object of DPF's namespace; its zero value where there is none.
 func onDPF[T client.Object](l *life, object T, name string) T {
 	object.SetUID("")
+	object.SetDeletionTimestamp(nil)
 	err := world.DPFAdmin.Get(l.t.Context(), client.ObjectKey{Namespace: dpfNamespace, Name: name}, object)
 	l.Expect(client.IgnoreNotFound(err)).To(Succeed())
 	return object
@@ -213,4 +216,33 @@ func TestFullSubnetIsSaid(t *testing.T) {
 	l.Eventually(l.condition(infrav1.ReadyCondition)).Should(Equal("True Ready"), "a full subnet is no fault")
 	l.Expect(world.Hub.Delete(t.Context(), all[0])).To(Succeed())
 	l.Eventually(l.condition(infrav1.AddressesAvailableCondition)).Should(Equal("True Ready"))
+}
+
+// TestDeletionAfterTheVPCWentFirst takes the DPUVPC away by force, without which DPF lets go of no network.
+func TestDeletionAfterTheVPCWentFirst(t *testing.T) {
+	startControllers(t)
+	fabric := newFabric(t, "first")
+	fabric.Spec.Backend.OVNVPC.Namespace = dpfNamespace
+	l := newLife(t, fabric, "red", "first", infrav1.VPCSubnet{Name: "a", CIDR: "10.64.12.0/24"})
+	l.Eventually(l.condition(infrav1.ReadyCondition)).Should(Equal("True Ready"))
+	vpcName, network := l.place.VPCName(l.tenant), l.place.NetworkName(l.tenant, "a")
+	l.change(func(v *infrav1.TenantVPC) {
+		metav1.SetMetaDataAnnotation(&v.ObjectMeta, clusterv1.PausedAnnotation, "")
+	})
+	l.Eventually(l.condition(clusterv1.PausedCondition)).Should(HavePrefix("True"))
+	made := onDPF(l, &vpcv1alpha1.DPUVPC{}, vpcName)
+	l.Expect(world.DPFAdmin.Delete(t.Context(), made)).To(Succeed())
+	l.Eventually(func() string {
+		if now := onDPF(l, &vpcv1alpha1.DPUVPC{}, vpcName); now.UID != "" {
+			l.spoil(now, `{"metadata":{"finalizers":null}}`)
+		}
+		return string(onDPF(l, &vpcv1alpha1.DPUVPC{}, vpcName).UID)
+	}).Should(BeEmpty())
+	l.Expect(world.Hub.Delete(t.Context(), l.tenant.DeepCopy())).To(Succeed())
+	l.Expect(l.dpfHas(&vpcv1alpha1.DPUVirtualNetwork{}, network)()).To(BeTrue())
+	l.Expect(world.Hub.Patch(t.Context(), l.tenant.DeepCopy(), client.RawPatch(types.MergePatchType,
+		[]byte(`{"metadata":{"annotations":{"`+clusterv1.PausedAnnotation+`":null}}}`)))).To(Succeed())
+	l.Eventually(l.read).Should(BeNil())
+	l.Expect(l.dpfHas(&vpcv1alpha1.DPUVirtualNetwork{}, network)()).To(BeFalse())
+	l.Expect(l.dpfHas(&vpcv1alpha1.DPUVPC{}, vpcName)()).To(BeFalse())
 }
