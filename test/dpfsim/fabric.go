@@ -125,9 +125,13 @@ func (f *Fabric) runControllers(ctx context.Context) error {
 		f.restart = cancel
 		f.mu.Unlock()
 		err := f.controllers(running)
+		restarted := running.Err() != nil && ctx.Err() == nil
 		cancel()
-		if err != nil || ctx.Err() != nil {
+		if !restarted {
 			return err
+		}
+		if err != nil {
+			f.log.Info("stopped while starting", "error", err.Error())
 		}
 	}
 }

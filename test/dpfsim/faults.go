@@ -76,7 +76,7 @@ func claimValue(vpc string) string { return strings.ReplaceAll(vpc, "/", ".") }
 func (f *Fabric) Inject(fault Fault) (remove func()) {
 	id := f.faults.add(fault)
 	f.journal.add(Effect{Kind: EffectFault, Change: strings.TrimSpace(fmt.Sprintf("%s %s %s", fault.Kind, fault.Target, fault.Value))})
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), faultCall)
 	defer cancel()
 	f.faultFailed(fault, f.begin(ctx, fault))
 	return func() { f.remove(id, fault) }
@@ -128,7 +128,7 @@ func (f *Fabric) remove(id int, fault Fault) {
 		return
 	}
 	f.journal.add(Effect{Kind: EffectFault, Change: strings.TrimSpace(fmt.Sprintf("%s %s removed", fault.Kind, fault.Target))})
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), faultCall)
 	defer cancel()
 	f.faultFailed(fault, f.end(ctx, fault))
 }
@@ -193,12 +193,20 @@ func (f *Fabric) reportDPUCluster(ctx context.Context, name string, answers bool
 	return r.write(ctx, f.management)
 }
 
+const (
+	faultCall = 30 * time.Second
+	// pokeWait is for controllers that are being restarted, which look at everything anyway.
+	pokeWait = 5 * time.Second
+)
+
 // poke has a controller look at an object, "namespace/name".
 func (f *Fabric) poke(ctx context.Context, controller chan event.GenericEvent, kind schema.GroupVersionKind, target string) {
 	object := newObject(kind)
 	namespace, name, _ := strings.Cut(target, "/")
 	object.SetNamespace(namespace)
 	object.SetName(name)
+	ctx, cancel := context.WithTimeout(ctx, pokeWait)
+	defer cancel()
 	select {
 	case controller <- event.GenericEvent{Object: object}:
 	case <-ctx.Done():

@@ -20,7 +20,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 )
 
 const (
@@ -139,11 +138,7 @@ func (f *Fabric) kubelet(ctx context.Context, name string, state *kubeletState) 
 
 // lookAt has the DPU controller look at a DPU.
 func (f *Fabric) lookAt(ctx context.Context, name string) {
-	object := f.object(kindDPU, name, nil)
-	select {
-	case f.wake <- event.GenericEvent{Object: object}:
-	case <-ctx.Done():
-	}
+	f.poke(ctx, f.wake, kindDPU, f.options.Namespace+"/"+name)
 }
 
 // removeNode takes the Node away, as DPF does when it reinstalls a DPU.
