@@ -40,6 +40,9 @@ type FabricWatchesOptions struct {
 	Clock clock.WithTicker
 	// Interval is how often credentials and DPU clusters are looked at; zero means DefaultWatchInterval.
 	Interval time.Duration
+	// GatherServers is how long changes are gathered before the pass over all servers of a fabric that they cause; zero means
+	// two seconds.
+	GatherServers time.Duration
 	// Observe, if set, is told whenever a watch comes up or breaks. It must not block.
 	Observe func(WatchState)
 }
@@ -76,7 +79,7 @@ func NewFabricWatches(options FabricWatchesOptions) *FabricWatches {
 		options:     options,
 		attachments: newWakeQueue(options.Clock, gatherAttachment),
 		tenants:     newWakeQueue(options.Clock, gatherTenant),
-		fabric:      newWakeQueue(options.Clock, gatherFabric),
+		fabric:      newWakeQueue(options.Clock, cmp.Or(options.GatherServers, gatherServers)),
 		watched:     map[string]*fabricWatch{},
 	}
 }

@@ -84,7 +84,7 @@ func same(before, after client.Object) bool {
 // handler wakes those whom a change concerns. What a watch begins with is no change.
 func (k *kindWatch) handler() cache.ResourceEventHandler {
 	changed := func(before, after client.Object) {
-		k.target.fabric.changed(k.target.life, k.target.cluster, before, after)
+		k.target.fabric.changed(k.target.life, before, after)
 	}
 	return cache.ResourceEventHandlerDetailedFuncs{
 		AddFunc: func(object any, initial bool) {

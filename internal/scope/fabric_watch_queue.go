@@ -18,7 +18,7 @@ import (
 const (
 	gatherAttachment = 100 * time.Millisecond
 	gatherTenant     = 500 * time.Millisecond
-	gatherFabric     = 2 * time.Second
+	gatherServers    = 2 * time.Second
 
 	// spread is over how long those are woken who wake by the hundred, spreadStep how far apart.
 	spread     = 4 * time.Second

@@ -76,7 +76,7 @@ func (c cardNames) keys(fabric string) []string {
 }
 
 // changed wakes those whom the change of an object concerns; before or after is nil if it did not exist.
-func (f *fabricWatch) changed(ctx context.Context, cluster types.NamespacedName, before, after client.Object) {
+func (f *fabricWatch) changed(ctx context.Context, before, after client.Object) {
 	present := after
 	if present == nil {
 		present = before
