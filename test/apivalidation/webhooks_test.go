@@ -164,6 +164,28 @@ func TestDeletionsInUse(t *testing.T) {
 	g.Expect(admin.Delete(t.Context(), server.DeepCopy(), client.DryRunAll)).To(Succeed())
 }
 
+// TestSubnetsInUse removes a subnet that an attachment names, and one that only the fabric knows to be used.
+func TestSubnetsInUse(t *testing.T) {
+	g := NewWithT(t)
+	vpc := base(t, "tenantvpc", set("metadata.name", "none-yet"), set("spec.subnets", []any{
+		subnet("workers", "10.64.0.0/24"), subnet("b", "10.64.1.0/24"), subnet("c", "10.64.2.0/24"),
+	}))
+	create(t, admin, vpc)
+	create(t, admin, base(t, "dpuattachment", set("spec.ports[0].subnet", "workers")))
+	counted := client.RawPatch("application/merge-patch+json", []byte(`{"status":{"subnets":[
+		{"name":"b","cidr":"10.64.1.0/24","capacity":253,"used":2,"claimed":2},{"name":"c","cidr":"10.64.2.0/24","capacity":253,"used":0,"claimed":0}]}}`))
+	g.Expect(admin.Status().Patch(t.Context(), vpc, counted)).To(Succeed())
+	keep := func(subnets ...any) error {
+		changed := vpc.DeepCopy()
+		set("spec.subnets", subnets)(t, changed.Object)
+		return admin.Update(t.Context(), changed, client.DryRunAll)
+	}
+	a, b, c := subnet("workers", "10.64.0.0/24"), subnet("b", "10.64.1.0/24"), subnet("c", "10.64.2.0/24")
+	g.Expect(keep(b, c)).To(MatchError(ContainSubstring(`subnet "workers" is in use by MaasMachine`)))
+	g.Expect(keep(a, c)).To(MatchError(ContainSubstring(`subnet "b" is in use by 2 ports on the fabric`)))
+	g.Expect(keep(a, b)).To(Succeed())
+}
+
 // TestEveryKindHasItsWebhook: each kind a wing serves is sent to that wing, and creation of it is.
 func TestEveryKindHasItsWebhook(t *testing.T) {
 	g := NewWithT(t)
