@@ -59,6 +59,8 @@ type site struct {
 	// red is the account that owns the claims, blue another one; both change what the wing only reads.
 	red, blue *maas.Client
 	gateway   *gateway
+	// endpoint is MAAS' own.
+	endpoint string
 }
 
 type gateway struct {
@@ -89,9 +91,9 @@ func newSite(t *testing.T, audit time.Duration) *site {
 	s.patient()
 	s.region.AddUser(redAccount, redKey, false)
 	s.region.AddUser(blueAccount, blueKey, false)
-	endpoint := s.serve()
-	s.red, s.blue = s.client(endpoint, redKey), s.client(endpoint, blueKey)
-	target, err := url.Parse(endpoint)
+	s.endpoint = s.serve()
+	s.red, s.blue = s.client(s.endpoint, redKey), s.client(s.endpoint, blueKey)
+	target, err := url.Parse(s.endpoint)
 	s.Expect(err).NotTo(HaveOccurred())
 	target.Path = ""
 	proxy := httputil.NewSingleHostReverseProxy(target)
@@ -109,6 +111,14 @@ func newSite(t *testing.T, audit time.Duration) *site {
 	s.register(server.URL + "/MAAS")
 	s.run(audit)
 	return s
+}
+
+// at is the site in a test of its own.
+func (s *site) at(t *testing.T) *site {
+	t.Helper()
+	c := *s
+	c.wing = s.on(t)
+	return &c
 }
 
 func (s *site) serve() (endpoint string) {

@@ -10,6 +10,7 @@ import (
 
 	. "github.com/onsi/gomega"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -155,4 +156,34 @@ func TestClaimLostBetweenTheVerifications(t *testing.T) {
 		s.Expect(s.reason(a, infrav1.AuthorizedCondition)()).To(Equal(notConfirmed))
 		s.Eventually(s.standing(id)).Should(Equal(infrav1.Eligible))
 	}
+}
+
+// TestWhatALifeAsks of MAAS: its servers are confirmed by token alone, before each write and after the last, and not at all on the
+// way off.
+func TestWhatALifeAsks(t *testing.T) {
+	s := newSite(t, noAudit)
+	s.network("red", "asks")
+	d, id := s.rack()
+	s.Eventually(s.standing(id)).Should(Equal(infrav1.Eligible))
+	tenant := &infrav1.TenantVPC{ObjectMeta: metav1.ObjectMeta{Namespace: "red", Name: "asks"}}
+	s.Eventually(s.reason(tenant, infrav1.ReadyCondition)).Should(Equal("True/" + infrav1.ReadyReason))
+	token := s.allocate(s.red, "red", "m", id)
+	a := s.ask("red", "asks", "asks", "m", id, token)
+	s.Eventually(s.proven(a)).Should(Equal(attachedState))
+	s.detach(a)
+	s.Eventually(s.proven(a)).Should(Equal(detachedState))
+	single, byToken := 0, 0
+	for _, call := range s.region.Calls() {
+		switch {
+		case call.Operation == "read_machine" || call.Operation == "devices":
+			single += call.Count
+		case call.Operation == "list_machines" && call.AgentName == token:
+			byToken += call.Count
+		}
+	}
+	t.Logf("%d single reads, %d queries by token: %v", single, byToken, s.region.Calls())
+	s.Expect(single).To(BeZero())
+	s.Expect(writes(d)).To(Equal(dpfsim.WriteCount{Attach: 2, Detach: 2}))
+	s.Expect(byToken).To(BeNumerically(">=", 3))
+	s.Expect(byToken).To(BeNumerically("<=", 4), "before two writes and after them, and once more where a network is made for the first time")
 }
