@@ -112,6 +112,9 @@ func TestPostureEnforced(t *testing.T) {
 	w.Expect(b.result(d, posture.SecureBoot)()).To(Equal("True"))
 
 	w.newTenant("red", "posture")
+	other, _ := b.server(good)
+	beside := w.attach("red", "beside", "posture", "beside", other.SystemID, w.claim("red", "beside", other.SystemID))
+	w.Eventually(w.proven(beside)).Should(Equal(attachedState), "the VPC takes ports, those of good servers")
 	a := w.attach("red", "posture", "posture", "m", d.SystemID, w.claim("red", "m", d.SystemID))
 	w.Eventually(w.reason(a, infrav1.PostureVerifiedCondition)).Should(Equal("False/" + infrav1.PostureFailedReason))
 	w.Expect(conditions.Get(a, infrav1.PostureVerifiedCondition).Message).To(And(ContainSubstring("HostRShimDisabled (Enforce)"), ContainSubstring(d.Device), ContainSubstring("HostRshim.Set")))
@@ -140,6 +143,8 @@ func TestPostureEnforced(t *testing.T) {
 	w.Expect(b.result(d, posture.HostPrivilegeRestricted)()).To(Equal("False"))
 	bmc.Set(unprivileged)
 	w.Eventually(w.eligibility(d)).Should(Equal(infrav1.Eligible))
+	w.detach(beside)
+	w.Eventually(w.proven(beside)).Should(Equal(detachedState))
 }
 
 // TestPostureIsReadForEachTenant: what was good a moment ago, before the server was claimed, counts for nobody after.
@@ -166,6 +171,9 @@ func TestPostureUnknown(t *testing.T) {
 	w := newWing(t)
 	b := newBMCs(w, infrav1.PostureEnforce)
 	w.newTenant("red", "unknown")
+	known, _ := b.server(good)
+	beside := w.attach("red", "known", "unknown", "known", known.SystemID, w.claim("red", "known", known.SystemID))
+	w.Eventually(w.proven(beside)).Should(Equal(attachedState), "the VPC takes ports, those of good servers")
 	gone, bmc := b.server(good)
 	w.Expect(bmc.Close()).To(Succeed())
 	silent := w.newServer(nil)
@@ -190,8 +198,10 @@ func TestPostureUnknown(t *testing.T) {
 		w.Expect(message).To(ContainSubstring(c.message), name)
 		w.Expect(message).NotTo(ContainSubstring(bmcPassword), name)
 		w.Eventually(w.eligibility(c.d)).ShouldNot(Equal(infrav1.Eligible), name)
-		w.Expect(writes(c.d)).To(Equal(dpfsim.WriteCount{}), name)
+		w.Consistently(func() dpfsim.WriteCount { return writes(c.d) }).Should(Equal(dpfsim.WriteCount{}), name)
 	}
+	w.detach(beside)
+	w.Eventually(w.proven(beside)).Should(Equal(detachedState))
 }
 
 // TestPostureWarned says what it finds and hands the server over.
