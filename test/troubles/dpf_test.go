@@ -4,6 +4,7 @@
 package troubles
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -80,11 +81,12 @@ func testVPCClaim(t *testing.T) {
 	m.once("allocate", "deploy", "release")
 }
 
-// testUnplugged takes the label away that plugs a running tenant's port: it is said and not repaired behind anybody's back.
+// testUnplugged takes the label away that plugs a running tenant's port: it is said, and put back in one write.
 func testUnplugged(t *testing.T) {
 	n := newReadyTenant(t, nsUnplugged)
 	m := n.up("m")
-	name := m.dpu()
+	name, attachment := m.dpu(), m.attachment()
+	plugged, before := portsOf(name), world.Fabric.Writes()[name].Attach
 	dpu := &unstructured.Unstructured{}
 	dpu.SetAPIVersion("provisioning.dpu.nvidia.com/v1alpha1")
 	dpu.SetKind("DPU")
@@ -99,11 +101,17 @@ func testUnplugged(t *testing.T) {
 	if err := admin.Patch(suite, dpu, patch); err != nil {
 		t.Fatal(err)
 	}
-	before := world.Fabric.Writes()[name].Attach
-	expect(t, m.object(), no(infrav1.IsolatedCondition, infrav1.IsolationBrokenReason))
-	expect(t, m.object(), no(infrav1.ReadyCondition, infrav1.IsolationBrokenReason))
-	if after := world.Fabric.Writes()[name].Attach; after != before {
-		t.Errorf("the port was plugged again behind the tenant's back")
+	expectEvent(t, "DPUAttachment", attachment.Name, infrav1.EvidenceMissingReason, "label "+vpc.PortKey(0)+" of DPU "+name+" was taken away; it is being put back")
+	eventually(t, soon, "the port is plugged again", func(context.Context) string {
+		if now := portsOf(name); !slices.Equal(now, plugged) {
+			return fmt.Sprintf("the ports were %v and are %v", plugged, now)
+		}
+		return ""
+	})
+	expect(t, m.object(), yes(infrav1.IsolatedCondition))
+	expect(t, m.object(), yes(infrav1.ReadyCondition))
+	if after := world.Fabric.Writes()[name].Attach; after != before+1 {
+		t.Errorf("the port was put back in %d writes", after-before)
 	}
 	if s := server(t, m.now().Status.SystemID); s.StatusName != "Deployed" || !s.PoweredOn {
 		t.Errorf("the server is %s, on=%t: it was not to be touched", s.StatusName, s.PoweredOn)

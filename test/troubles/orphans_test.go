@@ -94,7 +94,7 @@ func expectOrphans(t *testing.T, identity *infrav1.MaasClusterIdentity, want ...
 	eventually(t, auditWithin, "the audit finds what people did", func(context.Context) string { return listsOrphans(identity, want...) })
 	expect(t, identity, no(infrav1.AccountedCondition, infrav1.OrphansFoundReason))
 	for _, orphan := range want {
-		expectEvent(t, identity.Name, infrav1.OrphansFoundReason, orphan.SystemID)
+		expectEvent(t, "MaasClusterIdentity", identity.Name, infrav1.OrphansFoundReason, orphan.SystemID)
 	}
 }
 
@@ -119,8 +119,8 @@ func listsOrphans(identity *infrav1.MaasClusterIdentity, want ...infrav1.OrphanS
 	return ""
 }
 
-// expectEvent waits for an event of the identity that tells of something.
-func expectEvent(t *testing.T, identity, reason, tells string) {
+// expectEvent waits for an event about an object that tells of something.
+func expectEvent(t *testing.T, kind, name, reason, tells string) {
 	t.Helper()
 	eventually(t, soon, fmt.Sprintf("an event %s tells of %s", reason, tells), func(ctx context.Context) string {
 		list := &eventsv1.EventList{}
@@ -129,7 +129,7 @@ func expectEvent(t *testing.T, identity, reason, tells string) {
 		}
 		var told []string
 		for _, e := range list.Items {
-			if e.Regarding.Kind != "MaasClusterIdentity" || e.Regarding.Name != identity {
+			if e.Regarding.Kind != kind || e.Regarding.Name != name {
 				continue
 			}
 			if e.Reason == reason && strings.Contains(e.Note, tells) {
