@@ -23,19 +23,22 @@ import (
 // fabricConditions are those of a DPUFabric that this controller writes, alone.
 var fabricConditions = []string{infrav1.InventoryReadCondition, infrav1.AccountedCondition}
 
+// orphanGrace is for how many poll intervals a DPU must look like an orphan before it is told: DPF takes its time over labels, also
+// of other installations.
+const orphanGrace = 24
+
 // reportFabric says on the DPUFabric whether its servers could be read, and which DPUs are attached with nobody who asked for it.
-// It reports whether a doubt is to be looked at once more.
-func (r *Reconciler) reportFabric(ctx context.Context, o *observation) (again bool, err error) {
+func (r *Reconciler) reportFabric(ctx context.Context, o *observation) error {
 	before := o.fabric.DeepCopy()
 	// The pass read a cached object, which is not to be changed.
 	next := o.fabric.DeepCopy()
 	helper, err := patch.NewHelper(next, r.Client)
 	if err != nil {
-		return false, fmt.Errorf("prepare to report on DPUFabric %s: %w", next.Name, err)
+		return fmt.Errorf("prepare to report on DPUFabric %s: %w", next.Name, err)
 	}
 	var doubts map[string]doubt
 	if o.inventory.Answer == vpc.Yes {
-		found := verify(o, r.Installation, r.doubtsOf(next.Name), next.Status.Orphans, r.PollInterval)
+		found := verify(o, r.Installation, r.doubtsOf(next.Name), next.Status.Orphans, orphanGrace*r.PollInterval)
 		doubts = found.doubts
 		describeOrphans(next, found)
 	} else {
@@ -48,11 +51,11 @@ func (r *Reconciler) reportFabric(ctx context.Context, o *observation) (again bo
 	}
 	describeInventory(next, o)
 	if err := helper.Patch(ctx, next, patch.WithOwnedConditions{Conditions: fabricConditions}); client.IgnoreNotFound(err) != nil {
-		return false, fmt.Errorf("report on DPUFabric %s: %w", next.Name, err)
+		return fmt.Errorf("report on DPUFabric %s: %w", next.Name, err)
 	}
 	r.keepDoubts(next.Name, doubts)
 	r.tellFabric(before, next)
-	return len(doubts) > 0, nil
+	return nil
 }
 
 func setOnFabric(fabric *infrav1.DPUFabric, kind string, status metav1.ConditionStatus, reason, message string) {

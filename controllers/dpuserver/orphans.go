@@ -79,14 +79,18 @@ func (o *observation) judgeCard(c *card, installation string) (orphan infrav1.Or
 	if c.member.DPU != nil {
 		orphan.DPU = c.member.DPU.Name
 	}
-	recorded := false
+	recorded, leaving := false, false
 	for _, carrier := range c.evidence.Carriers {
 		holder, there, err := vpc.HolderOf(carrier.Annotations)
 		switch {
 		case err != nil:
 			orphan.Reason = infrav1.OrphanPortUnreadableRecord
 			return orphan, true
-		case !there || !holder.Holds():
+		case !there:
+			continue
+		case !holder.Holds():
+			// DPF takes a while to take the last labels off the Node: the attachment waits for it.
+			leaving = leaving || holder.Installation == installation && o.disowned(holder) == ""
 			continue
 		}
 		recorded = true
@@ -96,7 +100,7 @@ func (o *observation) judgeCard(c *card, installation string) (orphan infrav1.Or
 		}
 	}
 	switch {
-	case recorded:
+	case recorded, leaving:
 		return orphan, false
 	case c.evidence.Labelled():
 		orphan.Reason = infrav1.OrphanPortNoRecord

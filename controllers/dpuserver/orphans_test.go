@@ -85,6 +85,18 @@ func TestOrphans(t *testing.T) {
 			o.servers = nil
 		}, ""},
 		{"no server of ours, our record", func(o *observation) { o.servers, o.attachments = nil, nil }, infrav1.OrphanPortNoAttachment},
+		{"leaving, and DPF slow to take labels off", func(o *observation) {
+			o.attachments[0].Spec.State = infrav1.AttachmentStateDetached
+			past := vpc.Holder{Installation: "i", Namespace: "red", Attachment: "a", TokenHash: maas.TokenHash(orphanToken), Detached: true}
+			o.cards[0].recorded(t, past)
+			o.cards[0].evidence.Node.Labels[vpc.VPCKey] = "v"
+		}, ""},
+		{"left, and labels came back", func(o *observation) {
+			o.attachments = nil
+			past := vpc.Holder{Installation: "i", Namespace: "red", Attachment: "a", TokenHash: maas.TokenHash(orphanToken), Detached: true}
+			o.cards[0].recorded(t, past)
+			o.cards[0].evidence.Node.Labels[vpc.VPCKey] = "v"
+		}, infrav1.OrphanPortNoRecord},
 		{"free", func(o *observation) { bare(o) }, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

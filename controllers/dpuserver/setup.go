@@ -172,11 +172,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil || seen == nil {
 		return ctrl.Result{}, err
 	}
-	again, fabricErr := r.reportFabric(ctx, seen)
-	if err := errors.Join(r.act(ctx, seen), fabricErr); err != nil {
+	if err := errors.Join(r.act(ctx, seen), r.reportFabric(ctx, seen)); err != nil {
 		return ctrl.Result{}, err
 	}
-	if again || seen.waitsForBMCs() {
+	if seen.waitsForBMCs() {
 		return ctrl.Result{RequeueAfter: r.PollInterval}, nil
 	}
 	return ctrl.Result{RequeueAfter: passesPerPoll * r.PollInterval}, nil

@@ -274,3 +274,18 @@ func (w *wing) fabric() *infrav1.DPUFabric {
 	w.Expect(world.Hub.Get(w.t.Context(), client.ObjectKeyFromObject(fabric), fabric)).To(Succeed())
 	return fabric
 }
+
+// TestInventoryAway says on the fabric that its servers cannot be read, and then that they can.
+func TestInventoryAway(t *testing.T) {
+	w := newWing(t)
+	d := w.newCards(1, nil)[0]
+	w.Eventually(w.eligibility(d)).Should(Equal(infrav1.Eligible))
+	w.Eventually(w.reason(w.fabric(), infrav1.InventoryReadCondition)).Should(Equal("True/" + infrav1.ReadyReason))
+	w.hooks.dpfAway.Store(true)
+	w.Eventually(w.reason(w.fabric(), infrav1.InventoryReadCondition)).Should(HavePrefix("Unknown/"))
+	w.Expect(w.message(w.fabric(), infrav1.InventoryReadCondition)).To(ContainSubstring("none is handed out"))
+	w.Eventually(w.eligibility(d)).Should(Equal(infrav1.EligibilityUnknown))
+	w.hooks.dpfAway.Store(false)
+	w.Eventually(w.reason(w.fabric(), infrav1.InventoryReadCondition)).Should(Equal("True/" + infrav1.ReadyReason))
+	w.Eventually(w.eligibility(d)).Should(Equal(infrav1.Eligible))
+}
