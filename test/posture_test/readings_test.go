@@ -100,6 +100,33 @@ func TestABadReading(t *testing.T) {
 	s.Eventually(func() bool { reading, _ := s.Latest(card, since, true); return reading.Good() }).Should(BeTrue())
 }
 
+// TestBadForLong: a card that was bad for hours is seen to be repaired within minutes where its BMC answers, and is asked as often
+// as any other where it does not.
+func TestBadForLong(t *testing.T) {
+	s := newShared(t, posture.Options{})
+	bmc, card := s.card(1)
+	bmc.Set(func(state *bmcsim.State) { state.CurrentBoot = "Disabled" })
+	dead, gone := s.card(2)
+	s.Expect(dead.Close()).To(Succeed())
+	for range 10 {
+		s.now(card)
+		s.now(gone)
+		s.pass(time.Minute)
+	}
+	s.Eventually(s.done).Should(Equal(20))
+	began := s.clock.Now().Add(-time.Hour)
+	bmc.Set(func(state *bmcsim.State) { state.CurrentBoot = "Enabled" })
+	s.pass(2 * time.Minute)
+	s.Eventually(func() bool { reading, _ := s.Latest(card, began, false); return reading.Good() }).Should(BeTrue())
+	s.Latest(gone, began, false)
+	s.pass(5 * time.Minute)
+	s.Latest(gone, began, false)
+	s.Expect(s.done()).To(Equal(21), "a BMC that has been dead for long was asked again soon")
+	s.pass(5 * time.Minute)
+	s.Latest(gone, began, false)
+	s.Eventually(s.done).Should(Equal(22))
+}
+
 // TestAnotherAddress makes what was read before worthless.
 func TestAnotherAddress(t *testing.T) {
 	s := newShared(t, posture.Options{})

@@ -25,10 +25,11 @@ const (
 	patientTotal   = 30 * time.Second
 	// swiftRequest is for cards not known to be slow: one that takes longer is asked again, with patience, behind the others.
 	swiftRequest = 2 * time.Second
-	// firstRetry is when a BMC is asked again after a reading that was not good; it doubles up to MaxAge, and up to urgentRetry
-	// where somebody waits.
-	firstRetry  = 30 * time.Second
-	urgentRetry = time.Minute
+	// firstRetry is when a BMC is asked again after a reading that was not good; it doubles up to MaxAge, up to answeredRetry
+	// where the BMC answers, and up to urgentRetry where somebody waits.
+	firstRetry    = 30 * time.Second
+	answeredRetry = 2 * time.Minute
+	urgentRetry   = time.Minute
 	// refusedPause is for how long refused credentials are not tried again unless they change: BMCs lock users out.
 	refusedPause = 5 * time.Minute
 	// forgetAfter is when a card is forgotten that nobody asks for.
@@ -140,6 +141,9 @@ func (r *Readings) Latest(card Card, since time.Time, urgent bool) (Reading, boo
 
 func (r *Readings) retryAfter(kept *cardReadings, urgent bool) time.Duration {
 	pause := min(r.options.Retry<<min(max(kept.bad-1, 0), 5), MaxAge)
+	if kept.last.Err == nil {
+		pause = min(pause, max(answeredRetry, r.options.Retry))
+	}
 	if urgent {
 		pause = min(pause, max(urgentRetry, r.options.Retry))
 	}
