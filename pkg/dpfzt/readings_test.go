@@ -96,7 +96,7 @@ func TestSlowClusterDelaysNoOther(t *testing.T) {
 		good, bad := newDPUCluster(t), newDPUCluster(t)
 		bad.hangs = true
 		clusters := func(_ context.Context, key types.NamespacedName) (client.Reader, error) {
-			if key.Name == "bad" {
+			if key.Name != "good" {
 				return bad, nil
 			}
 			return good, nil
@@ -112,13 +112,16 @@ func TestSlowClusterDelaysNoOther(t *testing.T) {
 			t.Errorf("the good cluster of another fabric was read after %s: %v", time.Since(begun), state.Err())
 		}
 		after(readingTimeout)
-		both := []types.NamespacedName{{Name: "good"}, {Name: "bad"}}
+		all := []types.NamespacedName{{Name: "bad"}, {Name: "worse"}, {Name: "good"}}
 		begun = time.Now()
-		states := readings.States(t.Context(), "ovn", clusters, both, begun)
-		if states[both[0]].Err() != nil || states[both[1]].Err() == nil {
-			t.Errorf("good: %v, bad: %v", states[both[0]].Err(), states[both[1]].Err())
+		states := readings.States(t.Context(), "ovn", clusters, all, begun)
+		if states[all[0]].Err() == nil || states[all[1]].Err() == nil || states[all[2]].Err() != nil {
+			t.Errorf("bad: %v, worse: %v, good: %v", states[all[0]].Err(), states[all[1]].Err(), states[all[2]].Err())
 		}
-		if evidence := states[both[1]].Evidence(memberOn("dpu-1"), LabelsOnDPU); evidence.ClusterError == nil {
+		if took := time.Since(begun); took != readingTimeout {
+			t.Errorf("two that hang took %s", took)
+		}
+		if evidence := states[all[0]].Evidence(memberOn("dpu-1"), LabelsOnDPU); evidence.ClusterError == nil {
 			t.Error("evidence of a cluster that could not be read does not say so")
 		}
 	})
