@@ -299,7 +299,6 @@ func TestWhatIsNotKnownIsSaid(t *testing.T) {
 	c.Expect(standing).To(Equal(StandingUnknown))
 	c.Expect(err).To(MatchError(down))
 	c.fleet.fail(askEvents, nil)
-	c.clock.Step(feedRetry)
 	c.poll()
 	c.Expect(c.standing(0)).To(Equal(StandingHeld))
 

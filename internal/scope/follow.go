@@ -165,7 +165,7 @@ func (f *follower) judge(ctx context.Context, log logr.Logger, err error) time.D
 	switch {
 	case pause > 0:
 		f.readings.reading.postpone(err) // MAAS wants not to be asked: nobody reads until then.
-	case f.failures > feedTries:
+	case f.failures > feedTries && !f.readings.onlyClaims: // Nobody reads instead where only claims count.
 		f.retryAt = f.readings.clock.Now().Add(feedRetry)
 	}
 	return pause
