@@ -25,6 +25,7 @@ func TestEarlierReleaseDropsLabelsOfTheDevice(t *testing.T) {
 }
 
 func TestLaterReleaseTakesLabelsOfTheDevice(t *testing.T) {
+	t.Parallel()
 	if os.Getenv("DPF_CRD_DIR") != "" {
 		t.Skip("upstream's CRDs at hand are of a release without DPUDevice.spec.cluster: see TestUpgradeUnderARunningTenant")
 	}
@@ -85,6 +86,7 @@ func (s *site) labelsOfTheDeviceSurvive(ten *tenant) {
 }
 
 func TestUpgradeUnderARunningTenant(t *testing.T) {
+	t.Parallel()
 	site, stop, err := startSite(assets(), "upgrade", Options{LabelPlace: LabelsOnDPU})
 	if err != nil {
 		t.Fatal(err)

@@ -25,6 +25,7 @@ func TestSlowController(t *testing.T) {
 
 // Everything there is, with delays of all kinds: it takes longer and ends the same.
 func TestShakenDelays(t *testing.T) {
+	t.Parallel()
 	shaken, stop, err := startSite(assets(), "shaken", Options{
 		LabelPlace: LabelsOnDPU, Timing: DPFTiming().Scaled(0.01), Jitter: 4, Seed: 20261121,
 	})
