@@ -117,7 +117,7 @@ func TestCrashes(t *testing.T) {
 	var wrote atomic.Int32
 	crash := make(chan struct{}, 8)
 	w.stop()
-	w.afterWrite = func() error {
+	w.hooks.afterWrite = func() error {
 		wrote.Add(1)
 		crash <- struct{}{}
 		return context.DeadlineExceeded

@@ -27,12 +27,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	requests "sigs.k8s.io/controller-runtime/pkg/source"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/controllers/dpuattachment"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/controllers/dpuserver"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/controllers/tenantvpc"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/provisioningv1alpha1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
@@ -77,10 +79,16 @@ func (m *maasStub) setOff(systemID string) {
 	m.off[systemID] = true
 }
 
+func (m *maasStub) setOn(systemID string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.off, systemID)
+}
+
 var errMAASDown = errors.New("maas: no answer")
 
 func (m *maasStub) machine(systemID string) maas.Machine {
-	machine := maas.Machine{SystemID: systemID, Status: maas.StatusReady, PowerState: maas.PowerOn}
+	machine := maas.Machine{SystemID: systemID, Status: maas.StatusReady, PowerState: maas.PowerOn, Interfaces: nicsOf(systemID)}
 	if m.off[systemID] {
 		machine.PowerState = maas.PowerOff
 	}
@@ -124,8 +132,10 @@ func (f fabrics) wrap(fabric *scope.Fabric, err error) (*scope.Fabric, error) {
 	if err != nil {
 		return nil, err
 	}
-	fabric.Verifier = func(context.Context, string) (scope.Verifier, error) {
-		return scope.Verifier{Verifier: f.wing.maas, Account: account}, nil
+	if f.wing.maas != nil {
+		fabric.Verifier = func(context.Context, string) (scope.Verifier, error) {
+			return scope.Verifier{Verifier: f.wing.maas, Account: account}, nil
+		}
 	}
 	inner, ok := fabric.DPF.(client.WithWatch)
 	if !ok {
@@ -133,13 +143,35 @@ func (f fabrics) wrap(fabric *scope.Fabric, err error) (*scope.Fabric, error) {
 	}
 	fabric.DPF = interceptor.NewClient(inner, interceptor.Funcs{
 		Patch: func(ctx context.Context, c client.WithWatch, object client.Object, patch client.Patch, options ...client.PatchOption) error {
+			if f.wing.hooks.dpfAway.Load() {
+				return errAway
+			}
 			err := c.Patch(ctx, object, patch, options...)
-			if patch.Type() == types.JSONPatchType && f.wing.afterWrite != nil && err == nil {
-				return f.wing.afterWrite()
+			if patch.Type() == types.JSONPatchType && err == nil {
+				return f.wing.hooks.written(object.GetName())
 			}
 			return err
 		},
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+			if f.wing.hooks.dpfAway.Load() {
+				return errAway
+			}
+			return c.Get(ctx, key, object, options...)
+		},
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+			if f.wing.hooks.dpfAway.Load() {
+				return errAway
+			}
+			return c.List(ctx, list, options...)
+		},
 	})
+	cluster := fabric.DPUCluster
+	fabric.DPUCluster = func(ctx context.Context, key types.NamespacedName) (client.Reader, error) {
+		if f.wing.hooks.clusterAway.Load() {
+			return nil, errAway
+		}
+		return cluster(ctx, key)
+	}
 	return fabric, nil
 }
 
@@ -164,19 +196,65 @@ type wing struct {
 	t     *testing.T
 	maas  *maasStub
 	clock *shiftedClock
+	hooks *hooks
+	stop  func()
+}
+
+// hooks are what a test does to the wing's calls.
+type hooks struct {
 	// afterWrite is called after each write to a DPU; its error is what the controller sees.
 	afterWrite func() error
-	stop       func()
+	// onWrite, if there is one for the object written, is called then with the number of its writes so far.
+	onWrite sync.Map
+	// dpfAway and clusterAway let DPF, or the cluster of the DPUs, not answer.
+	dpfAway, clusterAway atomic.Bool
+}
+
+// written counts a write and tells who waits for it.
+func (h *hooks) written(object string) error {
+	if told, ok := h.onWrite.Load(object); ok {
+		told.(func())()
+	}
+	if h.afterWrite != nil {
+		return h.afterWrite()
+	}
+	return nil
+}
+
+var errAway = errors.New("no answer")
+
+// on is the wing in a test of its own.
+func (w *wing) on(t *testing.T) *wing {
+	t.Helper()
+	c := *w
+	c.WithT, c.t = NewWithT(t), t
+	c.patient()
+	return &c
+}
+
+func (w *wing) patient() {
+	w.SetDefaultEventuallyTimeout(patience)
+	w.SetDefaultEventuallyPollingInterval(interval)
+	w.SetDefaultConsistentlyDuration(time.Second)
+}
+
+// changeFabric patches the fabric that all tests share until the end of the test.
+func (w *wing) changeFabric(patch, back string) {
+	w.t.Helper()
+	apply := func(ctx context.Context, patch string) {
+		fabric := &infrav1.DPUFabric{ObjectMeta: metav1.ObjectMeta{Name: fabricName}}
+		w.Expect(world.Hub.Patch(ctx, fabric, client.RawPatch(types.MergePatchType, []byte(patch)))).To(Succeed())
+	}
+	apply(w.t.Context(), patch)
+	w.t.Cleanup(func() { apply(context.WithoutCancel(w.t.Context()), back) })
 }
 
 func newWing(t *testing.T) *wing {
 	t.Helper()
 	w := &wing{
-		WithT: NewWithT(t), t: t, maas: &maasStub{tokens: map[string]string{}, off: map[string]bool{}}, clock: &shiftedClock{},
+		WithT: NewWithT(t), t: t, maas: &maasStub{tokens: map[string]string{}, off: map[string]bool{}}, clock: &shiftedClock{}, hooks: &hooks{},
 	}
-	w.SetDefaultEventuallyTimeout(patience)
-	w.SetDefaultEventuallyPollingInterval(interval)
-	w.SetDefaultConsistentlyDuration(time.Second)
+	w.patient()
 	w.start()
 	t.Cleanup(func() { w.stop() })
 	return w
@@ -197,17 +275,21 @@ func (w *wing) start() {
 	const poll = 100 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	options := controller.Options{MaxConcurrentReconciles: 4}
+	w.Expect(scope.IndexFabricWatches(ctx, mgr.GetFieldIndexer())).To(Succeed())
+	watches := scope.NewFabricWatches(scope.FabricWatchesOptions{Fabrics: all, Client: mgr.GetClient(), Installation: installation})
+	w.Expect(mgr.Add(watches)).To(Succeed())
+	readings := dpfzt.NewReadings(w.clock, watches.NodesLapsed)
 	w.Expect((&tenantvpc.Reconciler{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Fabrics: all, Recorder: mgr.GetEventRecorder("tenantvpc"),
-		Clock: w.clock, Installation: installation, PollInterval: poll,
+		Clock: w.clock, Installation: installation, PollInterval: poll, Sources: []requests.Source{watches.TenantVPCs()}, Watches: watches, Readings: readings,
 	}).SetupWithManager(ctx, mgr, options)).To(Succeed())
 	w.Expect((&dpuattachment.Reconciler{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Fabrics: all, Recorder: mgr.GetEventRecorder("dpuattachment"),
-		Clock: w.clock, Installation: installation, PollInterval: poll,
+		Clock: w.clock, Installation: installation, PollInterval: poll, Sources: []requests.Source{watches.Attachments()}, Watches: watches, Readings: readings,
 	}).SetupWithManager(ctx, mgr, options)).To(Succeed())
 	w.Expect((&dpuserver.Reconciler{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Fabrics: all, Recorder: mgr.GetEventRecorder("dpuserver"),
-		Clock: w.clock, Installation: installation, PollInterval: poll,
+		Clock: w.clock, Installation: installation, PollInterval: poll, Sources: []requests.Source{watches.DPUFabrics()}, Readings: readings,
 	}).SetupWithManager(ctx, mgr, options)).To(Succeed())
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(ctx) }()
@@ -232,7 +314,7 @@ func (w *wing) newServer(change func(*dpfsim.DPU)) dpfsim.DPU {
 	d := dpfsim.DPU{
 		Name: fmt.Sprintf("dpu-%03d", n), Serial: fmt.Sprintf("MT%03d", n), SystemID: fmt.Sprintf("sys%03d", n),
 		Device: fmt.Sprintf("mt%03d", n), Node: fmt.Sprintf("server-%03d", n),
-		PF0MAC: fmt.Sprintf("58:A2:E1:00:00:%02X", n), StandbyPower: true,
+		PF0MAC: fmt.Sprintf("58:A2:E1:00:%02X:%02X", n>>8, n&0xff), StandbyPower: true,
 	}
 	if change != nil {
 		change(&d)
@@ -354,6 +436,11 @@ func (w *wing) eligibility(d dpfsim.DPU) func() infrav1.Eligibility {
 		}
 		return server.Status.Eligibility
 	}
+}
+
+// eligibilityReason says why a server is eligible or not.
+func (w *wing) eligibilityReason(d dpfsim.DPU) func() string {
+	return func() string { return w.reason(w.server(d), infrav1.HealthyCondition)() }
 }
 
 // plugged reports whether the card's PF0 carries a tenant's traffic, as OVN has it.
