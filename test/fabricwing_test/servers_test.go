@@ -36,7 +36,7 @@ func (w *wing) newCards(count int, change func(*dpfsim.DPU)) []dpfsim.DPU {
 		d := dpfsim.DPU{
 			Name: fmt.Sprintf("dpu-%03d", n), Serial: fmt.Sprintf("MT%03d", n), SystemID: fmt.Sprintf("sys%03d", n),
 			Device: fmt.Sprintf("mt%03d", n), Node: fmt.Sprintf("server-%03d", n),
-			PF0MAC: fmt.Sprintf("58:A2:E1:00:00:%02X", n), StandbyPower: true,
+			PF0MAC: fmt.Sprintf("58:A2:E1:00:%02X:%02X", n>>8, n&0xff), StandbyPower: true,
 		}
 		if len(cards) > 0 {
 			d.SystemID, d.Node = cards[0].SystemID, cards[0].Node
