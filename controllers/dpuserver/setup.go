@@ -84,7 +84,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, opt
 		For(&infrav1.DPUFabric{}, builder.WithPredicates(filter, predicate.GenerationChangedPredicate{})).
 		Named("dpuserver").
 		WithOptions(options).
-		Watches(&infrav1.DPUAttachment{}, r.gather(r.fabricsOfAttachment)).
+		Watches(&infrav1.DPUAttachment{}, r.gather(r.fabricsOfAttachment), builder.WithPredicates(scope.AttachmentChanged())).
 		// Of a DPUServer only what others do counts: an override, or its deletion.
 		Watches(&infrav1.DPUServer{}, r.gather(fabricOfServer), builder.WithPredicates(predicate.GenerationChangedPredicate{}))
 	for _, s := range r.Sources {

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/cluster-api/util/paused"
 	"sigs.k8s.io/cluster-api/util/predicates"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -79,17 +80,17 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, opt
 		r.Readings = dpfzt.NewReadings(r.Clock, nil)
 	}
 	log := ctrl.LoggerFrom(ctx).WithValues("controller", "tenantvpc")
-	builder := ctrl.NewControllerManagedBy(mgr).
+	b := ctrl.NewControllerManagedBy(mgr).
 		For(&infrav1.TenantVPC{}).
 		Named("tenantvpc").
 		WithOptions(options).
 		WithEventFilter(predicates.ResourceHasFilterLabel(mgr.GetScheme(), log, r.WatchFilterValue)).
-		Watches(&infrav1.DPUAttachment{}, handler.EnqueueRequestsFromMapFunc(attachmentToTenantVPC)).
+		Watches(&infrav1.DPUAttachment{}, handler.EnqueueRequestsFromMapFunc(attachmentToTenantVPC), builder.WithPredicates(scope.AttachmentChanged())).
 		Watches(&infrav1.DPUFabric{}, handler.EnqueueRequestsFromMapFunc(r.fabricToTenantVPCs))
 	for _, s := range r.Sources {
-		builder = builder.WatchesRawSource(s)
+		b = b.WatchesRawSource(s)
 	}
-	if err := builder.Complete(r); err != nil {
+	if err := b.Complete(r); err != nil {
 		return fmt.Errorf("set up the controller of TenantVPCs: %w", err)
 	}
 	return nil
