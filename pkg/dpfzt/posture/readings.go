@@ -20,6 +20,8 @@ const (
 	mostInFlight = 16
 	// mostPatient of them may be those that did not answer swiftly: the others never wait for these.
 	mostPatient = 8
+	// mostHopeless of these may be those that did not answer with patience either, so that one that is only slow has its turn.
+	mostHopeless = 4
 	// patientRequest bounds one request to a BMC, patientTotal a reading.
 	patientRequest = 10 * time.Second
 	patientTotal   = 30 * time.Second
@@ -65,10 +67,11 @@ type Readings struct {
 	ctx     context.Context
 	stop    context.CancelFunc
 
-	mu                sync.Mutex
-	cards             map[string]*cardReadings
-	inFlight, patient int
-	turn              int
+	mu    sync.Mutex
+	cards map[string]*cardReadings
+	// inFlight are the readings under way, patient those of them that are slow, hopeless those of these that stalled before.
+	inFlight, patient, hopeless int
+	turn                        int
 }
 
 // cardReadings is what is kept of one card.
@@ -80,8 +83,8 @@ type cardReadings struct {
 	refused time.Time
 	// bad counts the readings since the last good one.
 	bad int
-	// slow says that the last reading took patience.
-	slow bool
+	// slow says that the last reading took patience, stalled that it was not answered even so.
+	slow, stalled bool
 
 	// running says that it is being asked since began.
 	running        bool
@@ -117,7 +120,7 @@ func (r *Readings) Latest(card Card, since time.Time, urgent bool) (Reading, boo
 	if !ok || kept.card != card {
 		// Nothing that was read at another address, or of another serial number, is about this card.
 		if ok {
-			kept.card, kept.known, kept.last, kept.bad, kept.slow = card, false, Reading{}, 0, false
+			kept.card, kept.known, kept.last, kept.bad, kept.slow, kept.stalled = card, false, Reading{}, 0, false, false
 			kept.version, kept.refused = "", time.Time{}
 		} else {
 			kept = &cardReadings{card: card}
@@ -158,12 +161,19 @@ func (r *Readings) pump() {
 			return
 		}
 		next.running, next.began, next.wanted, next.urgent = true, r.options.Clock.Now(), false, false
-		r.inFlight++
-		slow := next.slow
-		if slow {
-			r.patient++
-		}
-		go r.read(next, next.card, slow)
+		r.count(next.slow, next.stalled, 1)
+		go r.read(next, next.card, next.slow, next.stalled)
+	}
+}
+
+// count notes that a reading began or ended. The caller holds the lock.
+func (r *Readings) count(slow, stalled bool, by int) {
+	r.inFlight += by
+	if slow {
+		r.patient += by
+	}
+	if slow && stalled {
+		r.hopeless += by
 	}
 }
 
@@ -171,7 +181,7 @@ func (r *Readings) pump() {
 func (r *Readings) next() *cardReadings {
 	var best *cardReadings
 	for _, kept := range r.cards {
-		if !kept.wanted || kept.running || kept.slow && r.patient >= mostPatient {
+		if !kept.wanted || kept.running || kept.slow && (r.patient >= mostPatient || kept.stalled && r.hopeless >= mostHopeless) {
 			continue
 		}
 		if best == nil || kept.urgent && !best.urgent || kept.urgent == best.urgent && kept.turn < best.turn {
@@ -182,14 +192,11 @@ func (r *Readings) next() *cardReadings {
 }
 
 // read makes one reading. One that found the BMC slow without patience is made again with patience.
-func (r *Readings) read(kept *cardReadings, card Card, slow bool) {
+func (r *Readings) read(kept *cardReadings, card Card, slow, stalled bool) {
 	reading, version := r.ask(kept, card, slow)
 	again := reading.stalled && !slow
 	r.mu.Lock()
-	r.inFlight--
-	if slow {
-		r.patient--
-	}
+	r.count(slow, stalled, -1)
 	kept.running = false
 	if kept.card == card {
 		r.keep(kept, reading, version, again)
@@ -214,6 +221,7 @@ func (r *Readings) keep(kept *cardReadings, reading Reading, version string, aga
 	}
 	// One that answers swiftly again goes with the others again.
 	kept.slow = kept.slow && (reading.stalled || reading.Took >= r.options.Swift)
+	kept.stalled = kept.slow && reading.stalled
 	kept.last, kept.known, kept.version = reading, true, version
 	kept.bad++
 	if reading.Good() {
