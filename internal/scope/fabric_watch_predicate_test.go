@@ -35,7 +35,9 @@ func TestAttachmentChanged(t *testing.T) {
 		"condition": {func(a *infrav1.DPUAttachment) {
 			a.Status.Conditions = []metav1.Condition{{Type: infrav1.AuthorizedCondition, Status: metav1.ConditionFalse}}
 		}, true},
-		"memory":         {func(a *infrav1.DPUAttachment) { a.Annotations = map[string]string{infrav1.DPUAttachmentMemoryAnnotation: "{}"} }, true},
+		"memory": {func(a *infrav1.DPUAttachment) {
+			a.Annotations = map[string]string{infrav1.DPUAttachmentMemoryAnnotation: "{}"}
+		}, true},
 		"asked for more": {func(a *infrav1.DPUAttachment) { a.Generation++ }, true},
 		"being deleted":  {func(a *infrav1.DPUAttachment) { a.DeletionTimestamp = at(1) }, true},
 	} {
