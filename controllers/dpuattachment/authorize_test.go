@@ -212,3 +212,30 @@ func TestObserveClaim(t *testing.T) {
 		})
 	}
 }
+
+// TestFollowedClaim: what is read of a running tenant's claim is said, and neither asked for again nor taken for a loss.
+func TestFollowedClaim(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		standing vpc.Finding
+		want     string
+	}{
+		{"stands", yes, "True/" + infrav1.AuthorizedReason},
+		{"not read yet", vpc.Finding{}, "True/" + infrav1.AuthorizedReason},
+		{"MAAS away", vpc.Finding{Answer: vpc.Unknown, Reason: infrav1.MaasUnreachableReason}, "Unknown/" + infrav1.MaasUnreachableReason},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			o := scene().authorized().attached(t)
+			o.attachment.Status.State, o.attachment.Status.TokenHash = infrav1.AttachmentStateAttached, maas.TokenHash(token)
+			o.stateBefore = infrav1.AttachmentStateAttached
+			o.claim = claim{followed: true, standing: tc.standing}
+			d := decide(o)
+			if got := string(d.authorized.status) + "/" + d.authorized.reason; got != tc.want || d.needsClaim {
+				t.Errorf("got %s, asks %t; want %s without asking", got, d.needsClaim, tc.want)
+			}
+			if d.proven != infrav1.AttachmentStateAttached || d.write != nil {
+				t.Errorf("proven %q, writes %+v", d.proven, d.write)
+			}
+		})
+	}
+}

@@ -222,6 +222,26 @@ func TestClaimsAreConfirmedTogether(t *testing.T) {
 	c.Expect(c.asked(askOne)).To(BeZero())
 }
 
+// TestWhichOfTwoTokensIsAskedFor: a server without an annotation may have been allocated under any token of a joint question.
+func TestWhichOfTwoTokensIsAskedFor(t *testing.T) {
+	c := newClaims(t, 3)
+	c.fleet.machines["m0"] = maas.Machine{SystemID: "m0", Owner: "capi"}
+	c.fleet.claimed[c.tokens[1]] = "m0"
+	delete(c.fleet.claimed, c.tokens[0])
+	release := c.fleet.hang(askTokens)
+	var group sync.WaitGroup
+	group.Go(func() { c.confirm(2) })
+	c.Eventually(func() int { return c.fleet.count(askTokens) }).WithTimeout(time.Minute).Should(Equal(1))
+	var impostor, rightful Held
+	group.Go(func() { impostor, _ = c.verifier.Confirm(t.Context(), c.tokens[0], "m0") })
+	group.Go(func() { rightful, _ = c.verifier.Confirm(t.Context(), c.tokens[1], "m0") })
+	c.readings.joined(c, 2)
+	release()
+	group.Wait()
+	c.Expect(impostor.Answer).To(Equal(maas.No))
+	c.Expect(rightful.Answer).To(Equal(maas.Yes))
+}
+
 // TestAnEventMakesAClaimDoubtful: without asking anything a steady claim stands until the feed tells of its server.
 func TestAnEventMakesAClaimDoubtful(t *testing.T) {
 	c := newClaims(t, 3)
