@@ -32,8 +32,8 @@ type trouble struct {
 	name string
 	// begin makes it go away and returns what brings it back.
 	begin func(*tenancy) (undo func())
-	// everybody: it concerns every DPU, so that it is played alone.
-	everybody bool
+	// alone: it concerns every DPU, or what is asked of MAAS for all silent ones, so that it is played alone.
+	alone bool
 }
 
 func away(flag func(*hooks) interface{ Store(bool) }) func(*tenancy) func() {
@@ -47,13 +47,13 @@ var (
 	dpuDead    = trouble{name: "DPU dead", begin: fault(dpfsim.DPUReboot, "")}
 	agentHung  = trouble{name: "agent hung", begin: fault(dpfsim.AgentDown, "")}
 	nodeSilent = trouble{name: "Node silent", begin: fault(dpfsim.NodeNotReady, "")}
-	dpfIsAway  = trouble{name: "DPF away", everybody: true, begin: away(func(h *hooks) interface{ Store(bool) } { return &h.dpfAway })}
-	clusterOff = trouble{name: "DPU cluster away", everybody: true, begin: away(func(h *hooks) interface{ Store(bool) } { return &h.clusterAway })}
-	maasIsAway = trouble{name: "MAAS away", everybody: true, begin: func(y *tenancy) func() {
+	dpfIsAway  = trouble{name: "DPF away", alone: true, begin: away(func(h *hooks) interface{ Store(bool) } { return &h.dpfAway })}
+	clusterOff = trouble{name: "DPU cluster away", alone: true, begin: away(func(h *hooks) interface{ Store(bool) } { return &h.clusterAway })}
+	maasIsAway = trouble{name: "MAAS away", alone: true, begin: func(y *tenancy) func() {
 		y.maas.setDown(true)
 		return func() { y.maas.setDown(false) }
 	}}
-	noStandby = trouble{name: "no standby power, host off", begin: func(y *tenancy) func() {
+	noStandby = trouble{name: "no standby power, host off", alone: true, begin: func(y *tenancy) func() {
 		y.maas.setOff(y.d.SystemID)
 		world.DPF.SetHostPower(y.d.SystemID, false)
 		return func() {
@@ -186,7 +186,9 @@ func (r noProofRow) run(w *wing, f *facts, n int) (seenAfter, resumed time.Durat
 		var found bool
 		seen, found = y.history.find(began, r.sees, nil)
 		return found
-	}, slowly).Should(BeTrue(), "never saw %s: %s", r.sees, y.last())
+	}, slowly).Should(BeTrue(), func() string {
+		return fmt.Sprintf("never saw %s; the server is Healthy=%s; %s", r.sees, w.eligibilityReason(y.d)(), y.last()())
+	})
 	seenAfter = seen.at.Sub(began)
 	if goal != detachedState || r.sees != "Attached=False/Detached" {
 		w.Expect(w.proven(y.attachment)()).NotTo(Equal(goal), "proven without proof")
@@ -217,9 +219,9 @@ func TestNoProofTable(t *testing.T) {
 	play := func(t *testing.T, n int) {
 		figures[n].seen, figures[n].resumed = noProofOf[n].run(w.on(t), f, n)
 	}
-	t.Run("one DPU", func(t *testing.T) {
+	t.Run("side by side", func(t *testing.T) {
 		for n, row := range noProofOf {
-			if !row.trouble.everybody {
+			if !row.trouble.alone {
 				t.Run(row.name(), func(t *testing.T) {
 					t.Parallel()
 					play(t, n)
@@ -227,9 +229,9 @@ func TestNoProofTable(t *testing.T) {
 			}
 		}
 	})
-	t.Run("everybody", func(t *testing.T) {
+	t.Run("alone", func(t *testing.T) {
 		for n, row := range noProofOf {
-			if row.trouble.everybody {
+			if row.trouble.alone {
 				t.Run(row.name(), func(t *testing.T) { play(t, n) })
 			}
 		}
