@@ -109,9 +109,12 @@ func (w *watcher) observe(state scope.WatchState) {
 	w.states = append(w.states, state)
 }
 
-// settle waits until nobody was woken for longer than wakes are gathered, and forgets who was.
+// settle waits until nobody was woken for longer than wakes are gathered from now on, and forgets who was.
 func (w *watcher) settle() {
 	w.t.Helper()
+	w.mu.Lock()
+	w.last = time.Now()
+	w.mu.Unlock()
 	w.Eventually(func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
