@@ -27,8 +27,11 @@ func (r *Reconciler) act(ctx context.Context, o *observation, d *decision) ctrl.
 	log := ctrl.LoggerFrom(ctx).WithValues("step", w.step, "dpuDevice", w.card.device)
 	err := dpfzt.Write(ctx, o.fabric.DPF, w.card.member, w.card.evidence.Carrier(), w.change)
 	var changed *dpfzt.ChangedError
+	if !errors.As(err, &changed) {
+		r.confirmations.end(o.attachment.UID) // Verify, write, verify again.
+	}
 	switch {
-	case errors.As(err, &changed):
+	case changed != nil:
 		log.Info("The DPU changed since it was read, nothing was written", "error", err.Error())
 		return ctrl.Result{RequeueAfter: r.PollInterval}
 	case err != nil:

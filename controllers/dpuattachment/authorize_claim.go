@@ -23,11 +23,16 @@ func (r *Reconciler) observeClaim(ctx context.Context, o *observation) {
 	}
 	o.claim.asked = true
 	server := o.attachment.Spec.Server
+	if machine := r.confirmations.of(o.attachment.UID, server.Token, r.Clock.Now()); machine != nil {
+		o.claim.finding, o.claim.machine = yes, machine
+		return
+	}
 	verifier, err := o.fabric.Verifier(ctx, server.Source)
 	if err != nil {
 		o.claim.finding = claimUnknown(err)
 		return
 	}
+	asked := r.Clock.Now()
 	ask := verifier.Confirm
 	if o.refusedBefore() {
 		ask = verifier.Recheck
@@ -39,6 +44,7 @@ func (r *Reconciler) observeClaim(ctx context.Context, o *observation) {
 		o.claim.finding = claimUnknown(scope.ClaimSourceError(server.Source, err))
 	case held.Yes():
 		o.claim.finding, o.claim.machine = yes, &held.Machine
+		r.confirmations.keep(o.attachment.UID, server.Token, asked, &held.Machine)
 	case held.No():
 		o.claim.finding = refused(infrav1.ClaimNotConfirmedReason, "MAAS does not hold server %s under this claim: %s", server.SystemID, held.Reason)
 	default:
@@ -67,6 +73,7 @@ func (r *Reconciler) observeStanding(ctx context.Context, o *observation) {
 	standing, err := verifier.Standing(server.Token, server.SystemID)
 	switch {
 	case standing == scope.StandingDoubtful && !o.provenDetached():
+		r.confirmations.end(o.attachment.UID)
 		r.observeClaim(ctx, o)
 	case !o.wasAttached():
 		// What is still under way is confirmed around each write.

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -205,7 +206,7 @@ func TestObserveClaim(t *testing.T) {
 			o.fabric.Verifier = func(context.Context, string) (scope.Verifier, error) {
 				return scope.Verifier{Verifier: tc.answers, Account: "a"}, tc.failure
 			}
-			(&Reconciler{}).observeClaim(t.Context(), o)
+			(&Reconciler{Clock: clock.RealClock{}}).observeClaim(t.Context(), o)
 			if !o.claim.asked || o.claim.finding.Answer != tc.want || o.claim.finding.Reason != tc.reason || (o.claim.machine != nil) != (tc.want == vpc.Yes) {
 				t.Errorf("got %+v", o.claim)
 			}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
@@ -48,7 +49,7 @@ func TestMACsOfServer(t *testing.T) {
 				tc.change(o)
 			}
 			query := dpfzt.Query{}
-			asked := (&Reconciler{}).macsOf(t.Context(), o, tc.pinned, &query)
+			asked := (&Reconciler{Clock: clock.RealClock{}}).macsOf(t.Context(), o, tc.pinned, &query)
 			if !slices.Equal(query.MACs, tc.macs) || o.claim.asked != tc.asked {
 				t.Errorf("got %v, asked %t", query.MACs, o.claim.asked)
 			}

@@ -76,7 +76,8 @@ type Reconciler struct {
 	// Readings are shared with others who read the same fabrics; nil means nobody.
 	Readings *dpfzt.Readings
 
-	labelPlaces *dpfzt.LabelPlaces
+	labelPlaces   *dpfzt.LabelPlaces
+	confirmations confirmations
 }
 
 // SetupWithManager registers the controller.
