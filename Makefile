@@ -52,7 +52,7 @@ test-unit: ## Run the unit tests of the provider.
 # They depend on binaries the test cache does not know of, so that their results are never taken from it.
 .PHONY: test-integration
 test-integration: build controlplane ## Run the tests against the simulators and real API servers, and a short demo.
-	cd test && go test -count=1 -timeout 30m ./...
+	cd test && go test -count=1 -timeout 45m ./...
 
 .PHONY: bench
 bench: build controlplane ## Measure the manager against its budgets (8 minutes): out/bench.txt and out/bench.json.

@@ -18,10 +18,10 @@ import (
 )
 
 // act makes the decided write and says when to look again. A write whose outcome is not known is not repeated: the next pass
-// reads what became of it.
-func (r *Reconciler) act(ctx context.Context, o *observation, d *decision) ctrl.Result {
+// reads what became of it. The error is the management cluster's.
+func (r *Reconciler) act(ctx context.Context, o *observation, d *decision) (ctrl.Result, error) {
 	if d.write == nil {
-		return ctrl.Result{RequeueAfter: r.interval(o, d.pace)}
+		return ctrl.Result{RequeueAfter: r.interval(o, d.pace)}, nil
 	}
 	w := d.write
 	log := ctrl.LoggerFrom(ctx).WithValues("step", w.step, "dpuDevice", w.card.device)
@@ -33,15 +33,21 @@ func (r *Reconciler) act(ctx context.Context, o *observation, d *decision) ctrl.
 	switch {
 	case changed != nil:
 		log.Info("The DPU changed since it was read, nothing was written", "error", err.Error())
-		return ctrl.Result{RequeueAfter: r.PollInterval}
+		if w.step == vpc.StepRepair {
+			// A repair that was not made does not count.
+			if err := r.storeMemory(ctx, o.attachment, o.memory); err != nil {
+				return ctrl.Result{}, err
+			}
+		}
+		return ctrl.Result{RequeueAfter: r.PollInterval}, nil
 	case err != nil:
 		finding := unreachable(err)
 		d.attached = sayUnknown(finding.Reason, finding.Message)
 		d.keep = d.proven == "" && o.attachment.Status.State != ""
-		return ctrl.Result{RequeueAfter: r.PollInterval}
+		return ctrl.Result{RequeueAfter: r.PollInterval}, nil
 	}
 	log.Info("Wrote the labels of a DPU")
-	return ctrl.Result{RequeueAfter: r.interval(o, paceTransition)}
+	return ctrl.Result{RequeueAfter: r.interval(o, paceTransition)}, nil
 }
 
 // interval is when the next pass follows if nothing wakes the attachment before. What no watch shows is polled: MAAS, and

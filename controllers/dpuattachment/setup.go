@@ -222,7 +222,10 @@ func (r *Reconciler) pass(ctx context.Context, attachment *infrav1.DPUAttachment
 		return ctrl.Result{}, fmt.Errorf("prepare to report on DPUAttachment %s/%s: %w", attachment.Namespace, attachment.Name, err)
 	}
 	loss := seen.losesClaim()
-	result := r.act(ctx, seen, &decided)
+	result, err := r.act(ctx, seen, &decided)
+	if err != nil {
+		return result, err
+	}
 	r.announcePosture(seen, decided)
 	report(seen, decided)
 	r.announce(seen, decided)

@@ -26,9 +26,11 @@ type facts struct {
 	mu      sync.Mutex
 	effects []checker.Effect
 	servers []checker.Server
-	tokens  map[string]string
-	record  *checker.Recorder
-	end     context.CancelFunc
+	// carriers are the DPUs and DPUDevices that carry labels for the servers.
+	carriers []string
+	tokens   map[string]string
+	record   *checker.Recorder
+	end      context.CancelFunc
 }
 
 // watched begins to record for the checker, which judges at the end of the test.
@@ -67,6 +69,7 @@ func (f *facts) add(d dpfsim.DPU) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.servers = append(f.servers, checker.Server{SystemID: d.SystemID, MACs: []string{strings.ToLower(d.PF0MAC)}, DPUs: []string{d.Name}})
+	f.carriers = append(f.carriers, d.Name, d.Device)
 }
 
 // Machines implements checker.MAAS.
@@ -91,6 +94,13 @@ func (f *facts) mine(mac string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.ContainsFunc(f.servers, func(s checker.Server) bool { return slices.Contains(s.MACs, mac) })
+}
+
+// has reports whether the DPU, or the DPUDevice, is one of the servers'.
+func (f *facts) has(name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Contains(f.carriers, name)
 }
 
 // Plugs implements checker.Fabric.
@@ -125,6 +135,9 @@ func (f *facts) LabelChanges() []checker.LabelChange {
 			continue
 		}
 		_, dpu, _ := strings.Cut(name, "/")
+		if !f.has(dpu) {
+			continue // Another test's.
+		}
 		for _, word := range strings.Fields(e.Change) {
 			if !strings.HasPrefix(word, "+") && !strings.HasPrefix(word, "-") {
 				continue

@@ -14,7 +14,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
-	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/dpfsim"
 )
 
@@ -79,7 +78,7 @@ func TestBadServers(t *testing.T) {
 			func(d *dpfsim.DPU) { d.Phase = "OS Installing" }, nil,
 		},
 		{
-			"no standby power", infrav1.DPUNotReadyReason, infrav1.DPUUnpoweredWithHostReason,
+			"no standby power", infrav1.DPUUnpoweredWithHostReason, infrav1.DPUUnpoweredWithHostReason,
 			func(d *dpfsim.DPU) { d.StandbyPower = false },
 			func(d dpfsim.DPU) {
 				w.Eventually(w.eligibility(d)).Should(Equal(infrav1.Eligible))
@@ -159,26 +158,6 @@ func TestNodeRecreated(t *testing.T) {
 	w.Expect(plugged(d)).To(BeFalse())
 	w.Expect(writes(d)).To(Equal(dpfsim.WriteCount{Attach: 3, Detach: 3}), "one repetition")
 	w.Eventually(w.eligibility(d)).Should(Equal(infrav1.Eligible))
-}
-
-// TestDrift takes the port's label away from a running tenant: it is said, not repaired in silence, and detachment is proven in
-// the end all the same.
-func TestDrift(t *testing.T) {
-	w := newWing(t)
-	d := w.newServer(nil)
-	w.newTenant("red", "drift")
-	a := w.attach("red", "drift", "drift", "m", d.SystemID, w.claim("red", "m", d.SystemID))
-	w.Eventually(w.proven(a)).Should(Equal(attachedState))
-	key := strings.NewReplacer("~", "~0", "/", "~1").Replace(vpc.PortKey(0))
-	patch := client.RawPatch(types.JSONPatchType, []byte(`[{"op":"remove","path":"/spec/cluster/nodeLabels/`+key+`"}]`))
-	w.Expect(world.DPFAdmin.Patch(t.Context(), w.carrier(d), patch)).To(Succeed())
-	w.touch(a)
-	w.Eventually(w.reason(a, infrav1.AttachedCondition)).Should(Equal("False/" + infrav1.EvidenceMissingReason))
-	w.Expect(w.proven(a)()).To(BeEmpty())
-	w.Consistently(func() dpfsim.WriteCount { return writes(d) }).Should(Equal(dpfsim.WriteCount{Attach: 2, Detach: 1}))
-	w.detach(a)
-	w.Eventually(w.proven(a)).Should(Equal(detachedState))
-	w.Expect(plugged(d)).To(BeFalse())
 }
 
 // TestNodeMarkedOtherwise finds somebody else's mark on the Node between the two writes of the way on.

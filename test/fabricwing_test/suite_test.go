@@ -7,8 +7,10 @@ package fabricwing_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -33,7 +35,9 @@ const (
 	source        = "maas-a"
 	account       = "wing-red"
 	patience      = 30 * time.Second
-	interval      = 50 * time.Millisecond
+	// atOnce is how many rows of a table are played side by side: they wait most of the time.
+	atOnce   = 8
+	interval = 50 * time.Millisecond
 )
 
 // world is what all tests of the package share: the provider's management cluster, and DPF's two.
@@ -43,6 +47,11 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	ctrl.SetLogger(logr.Discard())
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	options := fabriclab.Options{Repo: "../..", CRDDir: os.Getenv("DPF_CRD_DIR"), Tenants: []string{"red", "blue", "green"}}
 	if os.Getenv("DPF_LABEL_PLACE") == string(dpfsim.LabelsOnDPUDevice) {
 		options.LabelPlace = dpfsim.LabelsOnDPUDevice

@@ -51,7 +51,7 @@ func TestServerLost(t *testing.T) {
 			lose(w, id)
 			lost := time.Now()
 			w.until(w.says(infrav1.ReadyCondition, infrav1.ServerLostReason), "said")
-			w.Expect(w.tells.told(infrav1.ServerLostReason)).NotTo(BeEmpty(), "an event says it")
+			w.until(func() bool { return len(w.tells.told(infrav1.ServerLostReason)) > 0 }, "an event says it")
 			w.Expect(w.provisioned()).To(BeTrue(), "what was promised is not taken back")
 			w.remove()
 			w.until(w.gone, "down")

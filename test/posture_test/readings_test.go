@@ -207,7 +207,8 @@ func TestHundredCards(t *testing.T) {
 		s.logRound(round, slices.Concat(bad, good), good)
 	}
 	requests, _ := s.site.MostInFlight()
-	s.Expect(requests).To(BeNumerically("<=", 16))
+	// A BMC sees a little later than we that a request was given up.
+	s.Expect(requests).To(BeNumerically("<=", 16+4))
 	s.Expect(requests).To(BeNumerically(">", 8), "the good ones were asked one by one")
 	for _, card := range bad {
 		reading, _ := s.Latest(card, s.clock.Now(), false)

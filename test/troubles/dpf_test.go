@@ -101,7 +101,8 @@ func testUnplugged(t *testing.T) {
 	if err := admin.Patch(suite, dpu, patch); err != nil {
 		t.Fatal(err)
 	}
-	expectEvent(t, "DPUAttachment", attachment.Name, infrav1.EvidenceMissingReason, "label "+vpc.PortKey(0)+" of DPU "+name+" was taken away; it is being put back")
+	// What DPF has done about it by then is said too.
+	expectEvent(t, "DPUAttachment", attachment.Name, infrav1.EvidenceMissingReason, "label "+vpc.PortKey(0)+" of DPU "+name+" was taken away", "it is being put back")
 	eventually(t, soon, "the port is plugged again", func(context.Context) string {
 		if now := portsOf(name); !slices.Equal(now, plugged) {
 			return fmt.Sprintf("the ports were %v and are %v", plugged, now)

@@ -153,7 +153,8 @@ func testHang(t *testing.T) {
 		t.Error("the machine was deployed although each call that names its server hangs")
 	}
 	remove()
-	stuck.waitUp()
+	// Where the deployment was among the calls that hang, it is not sent again before the first can no longer take effect.
+	stuck.waitUpWithin(orderWithin)
 	stuck.down()
 }
 

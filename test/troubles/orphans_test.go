@@ -120,9 +120,9 @@ func listsOrphans(identity *infrav1.MaasClusterIdentity, want ...infrav1.OrphanS
 }
 
 // expectEvent waits for an event about an object that tells of something.
-func expectEvent(t *testing.T, kind, name, reason, tells string) {
+func expectEvent(t *testing.T, kind, name, reason string, tells ...string) {
 	t.Helper()
-	eventually(t, soon, fmt.Sprintf("an event %s tells of %s", reason, tells), func(ctx context.Context) string {
+	eventually(t, soon, fmt.Sprintf("an event %s tells of %q", reason, tells), func(ctx context.Context) string {
 		list := &eventsv1.EventList{}
 		if err := world.Operator.List(ctx, list); err != nil {
 			return err.Error()
@@ -132,7 +132,7 @@ func expectEvent(t *testing.T, kind, name, reason, tells string) {
 			if e.Regarding.Kind != kind || e.Regarding.Name != name {
 				continue
 			}
-			if e.Reason == reason && strings.Contains(e.Note, tells) {
+			if e.Reason == reason && !slices.ContainsFunc(tells, func(part string) bool { return !strings.Contains(e.Note, part) }) {
 				return ""
 			}
 			told = append(told, e.Reason+": "+e.Note)

@@ -159,7 +159,12 @@ func (m *machine) waitClaimed() {
 // waitUp waits until the machine is Ready, isolated, on exactly one server, claimed once and deployed once.
 func (m *machine) waitUp() {
 	m.Helper()
-	expectWithin(m.T, upWithin, m.object(), yes(infrav1.ReadyCondition))
+	m.waitUpWithin(upWithin)
+}
+
+func (m *machine) waitUpWithin(timeout time.Duration) {
+	m.Helper()
+	expectWithin(m.T, timeout, m.object(), yes(infrav1.ReadyCondition))
 	expect(m.T, m.object(), yes(infrav1.IsolatedCondition))
 	if got := m.holding(); len(got) != 1 {
 		m.Fatalf("%s/%s holds %d servers, want 1: %v", m.tenant.name, m.name, len(got), got)
