@@ -31,6 +31,9 @@ const (
 	keyRefused      = "Unknown/" + infrav1.CredentialsRefusedReason
 )
 
+// lookAgain is long enough for a pass: one whose attachment is touched meanwhile stores nothing, and begins anew.
+const lookAgain = 3 * time.Second
+
 // looked is what a condition says once the attachment was looked at again.
 func (s *site) looked(attachment *infrav1.DPUAttachment, condition string) func() string {
 	return func() string {
@@ -47,7 +50,7 @@ func TestNoAnswerChangesNothing(t *testing.T) {
 	s.network("red", "mute")
 	steady := s.ask("red", "mute", "mute", "m", id, s.allocate(s.red, "red", "m", id))
 	s.Eventually(s.proven(steady)).Should(Equal(attachedState))
-	s.Eventually(s.looked(steady, infrav1.AuthorizedCondition)).Should(Equal(authorized))
+	s.Eventually(s.looked(steady, infrav1.AuthorizedCondition)).WithPolling(lookAgain).Should(Equal(authorized))
 	before := writes(d)
 	for i, tc := range []struct {
 		name          string
@@ -71,7 +74,7 @@ func TestNoAnswerChangesNothing(t *testing.T) {
 			defer mend()
 			begun := s.ask("red", name, "mute", name, otherID, token)
 			s.Eventually(s.reason(begun, infrav1.AuthorizedCondition)).Should(Equal(tc.begun))
-			s.Eventually(s.looked(steady, infrav1.AuthorizedCondition)).WithPolling(time.Second / 4).Should(Equal(tc.steady))
+			s.Eventually(s.looked(steady, infrav1.AuthorizedCondition)).WithPolling(lookAgain).Should(Equal(tc.steady))
 			s.Consistently(func() bool {
 				return s.proven(steady)() == attachedState && plugged(d) && writes(d) == before && writes(other) == dpfsim.WriteCount{}
 			}).Should(BeTrue())
@@ -82,7 +85,7 @@ func TestNoAnswerChangesNothing(t *testing.T) {
 			if tc.fault.Kind == maassim.FaultHang {
 				s.Eventually(s.proven(begun)).Should(Equal(attachedState))
 			}
-			s.Eventually(s.looked(steady, infrav1.AuthorizedCondition)).WithPolling(time.Second / 4).Should(Equal(authorized))
+			s.Eventually(s.looked(steady, infrav1.AuthorizedCondition)).WithPolling(lookAgain).Should(Equal(authorized))
 		})
 	}
 }
@@ -102,13 +105,13 @@ func TestKeys(t *testing.T) {
 	}).Should(Equal([]infrav1.ClaimSourceStatus{{Name: s.source, Account: redAccount}}))
 
 	s.setKey(blueKey)
-	s.Eventually(s.looked(a, infrav1.AuthorizedCondition)).Should(Equal("Unknown/" + infrav1.AccountChangedReason))
+	s.Eventually(s.looked(a, infrav1.AuthorizedCondition)).WithPolling(lookAgain).Should(Equal("Unknown/" + infrav1.AccountChangedReason))
 	s.Consistently(func() bool { return s.proven(a)() == attachedState && plugged(d) }, 3*time.Second).Should(BeTrue())
 
 	const newKey = "consumerNew:tokenNew:secretNew"
 	s.region.RotateKey(redAccount, newKey)
 	s.setKey(newKey)
-	s.Eventually(s.looked(a, infrav1.AuthorizedCondition)).Should(Equal(authorized))
+	s.Eventually(s.looked(a, infrav1.AuthorizedCondition)).WithPolling(lookAgain).Should(Equal(authorized))
 	s.red = s.client(s.endpoint, newKey)
 	s.release(id)
 	s.Eventually(s.proven(a)).Should(Equal(detachedState))
@@ -177,7 +180,7 @@ func TestConsentWithdrawn(t *testing.T) {
 	a := s.ask("green", "stays", "consent", "stays", id, token)
 	s.Eventually(s.reason(a, infrav1.AuthorizedCondition)).Should(Equal(refused), "nobody consents yet")
 	machine := s.consent("stays", token)
-	s.Eventually(s.looked(a, infrav1.AuthorizedCondition)).WithPolling(time.Second / 4).Should(Equal(authorized))
+	s.Eventually(s.looked(a, infrav1.AuthorizedCondition)).WithPolling(lookAgain).Should(Equal(authorized))
 	s.Eventually(s.proven(a)).Should(Equal(attachedState))
 	s.Expect(world.Hub.Delete(t.Context(), machine)).To(Succeed())
 	s.touch(a)
@@ -193,7 +196,7 @@ func TestConsentWithdrawn(t *testing.T) {
 	b := s.ask("green", "goes", "consent", "goes", id, token)
 	s.Eventually(func() int { return writes(d).Attach }).Should(Equal(1))
 	s.Expect(world.Hub.Delete(t.Context(), machine)).To(Succeed())
-	s.Eventually(s.looked(b, infrav1.AuthorizedCondition)).WithPolling(time.Second / 4).Should(Equal(refused))
+	s.Eventually(s.looked(b, infrav1.AuthorizedCondition)).WithPolling(lookAgain).Should(Equal(refused))
 	revive()
 	s.Consistently(func() bool { return s.proven(b)() == "" && writes(d).Attach == 1 && !plugged(d) }, 2*time.Second).Should(BeTrue())
 	s.detach(b)
