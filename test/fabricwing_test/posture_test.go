@@ -211,7 +211,7 @@ func TestPostureWarned(t *testing.T) {
 	d, _ := b.server(rshimOpen)
 	w.newTenant("red", "warned")
 	w.Eventually(b.result(d, posture.HostRShimDisabled)).Should(Equal("False"))
-	w.Expect(w.eligibility(d)()).To(Equal(infrav1.Eligible))
+	w.Eventually(w.eligibility(d)).Should(Equal(infrav1.Eligible))
 	a := w.attach("red", "warned", "warned", "m", d.SystemID, w.claim("red", "m", d.SystemID))
 	w.Eventually(w.proven(a)).Should(Equal(attachedState))
 	w.Eventually(w.reason(a, infrav1.PostureVerifiedCondition)).Should(Equal("False/" + infrav1.PostureWarningReason))
