@@ -20,6 +20,11 @@ const (
 	remember = time.Hour
 	// sharedIDLength bounds the system IDs that are put into one query with those of others; MAAS' own have 6 characters.
 	sharedIDLength = 16
+	// readTries is how often a machine is read with others if each time it changed meanwhile; then it is read by itself.
+	readTries = 2
+	// apartFor is for how long a machine MAAS hung on is read by itself, unless MAAS answers before. It is as long as the audit lets
+	// pass, which lists all machines.
+	apartFor = 10 * time.Minute
 )
 
 // Readings reads the machines of one account for everybody who waits for one: a poller reads in one query what has changed and
@@ -83,6 +88,9 @@ type machineReading struct {
 	machine       maas.Machine
 	// refusal is MAAS' answer about a machine that is not listed; nil if it was not asked for.
 	refusal error
+	// apart lets one ask for the machine by itself, until then; nil if it may be put into one question with others.
+	apart      *gate
+	apartUntil time.Time
 }
 
 // NewReadings returns Readings of one account.
@@ -109,28 +117,38 @@ func (r *Readings) Machine(ctx context.Context, systemID string, maxAge time.Dur
 		return client.Machine(ctx, systemID)
 	}
 	arrived := r.clock.Now()
-	reading, ok := r.fresh(systemID, maxAge, arrived)
-	if ok {
-		return r.answer(ctx, systemID, reading)
-	}
-	if err := r.reading.enter(ctx, maas.Call{Operation: "list by ID"}); err != nil {
-		return maas.Machine{}, err
+	for range readTries {
+		if reading, ok := r.fresh(systemID, maxAge, arrived); ok {
+			return r.answer(ctx, systemID, reading)
+		}
+		if err := r.readFor(ctx, systemID, maxAge, arrived); err != nil {
+			return maas.Machine{}, err
+		}
 	}
 	if reading, ok := r.fresh(systemID, maxAge, arrived); ok {
-		r.reading.pass()
 		return r.answer(ctx, systemID, reading)
 	}
-	err := r.read(ctx, r.dueFor(systemID))
-	r.reading.leave(ctx, err)
-	if err != nil {
-		return maas.Machine{}, err
+	client, _ := r.source()
+	return client.Machine(ctx, systemID) // Changed each time while it was read.
+}
+
+// readFor reads the machine, with others unless it is apart, and unless somebody has just done so.
+func (r *Readings) readFor(ctx context.Context, systemID string, maxAge time.Duration, arrived time.Time) error {
+	gate, apart := r.gateOf(systemID)
+	if err := gate.enter(ctx, maas.Call{Operation: "list by ID"}); err != nil {
+		return err
 	}
-	reading, ok = r.fresh(systemID, maxAge, arrived)
-	if !ok {
-		client, _ := r.source()
-		return client.Machine(ctx, systemID) // Changed while it was read.
+	if _, ok := r.fresh(systemID, maxAge, arrived); ok {
+		gate.pass()
+		return nil
 	}
-	return r.answer(ctx, systemID, reading)
+	ids := []string{systemID}
+	if !apart {
+		ids = r.dueFor(systemID)
+	}
+	err := r.read(ctx, ids)
+	gate.leave(ctx, err)
+	return err
 }
 
 // sharable reports that a system ID may be put into one query with others.
@@ -289,6 +307,9 @@ func (r *Readings) wants(now time.Time) []want {
 		}
 		if !w.watched && w.maxAge == 0 && now.Sub(reading.asked) > remember {
 			delete(r.machines, id)
+			continue
+		}
+		if reading.isApart(now) {
 			continue
 		}
 		wants = append(wants, w)

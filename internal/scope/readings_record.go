@@ -19,6 +19,9 @@ func (r *Readings) read(ctx context.Context, ids []string) error {
 	sent := r.clock.Now()
 	found, err := client.MachinesByID(ctx, ids...)
 	if err != nil {
+		if ctx.Err() == nil && r.clock.Since(sent) >= stalled && !r.silent() {
+			r.setApart(epoch, ids, err)
+		}
 		return err
 	}
 	if r.observe != nil {
@@ -72,8 +75,38 @@ func (r *Readings) differs(known *machineReading, machine *maas.Machine) bool {
 	return !equality.Semantic.DeepEqual(known.machine, *machine)
 }
 
+// setApart keeps machines out of the questions for all: MAAS answers others, but hung on one that named them.
+func (r *Readings) setApart(epoch int, ids []string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if epoch != r.epoch {
+		return
+	}
+	until := r.clock.Now().Add(apartFor)
+	for _, id := range ids {
+		if reading, ok := r.machines[id]; ok {
+			reading.apart, reading.apartUntil = newGate(r.clock, r.reading.pause), until
+			reading.apart.postpone(err)
+		}
+	}
+}
+
+// gateOf returns who lets one read the machine: its own gate while it is apart, so that nobody else waits for a MAAS that hangs on it.
+func (r *Readings) gateOf(systemID string) (g *gate, apart bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if reading, ok := r.machines[systemID]; ok && reading.isApart(r.clock.Now()) {
+		return reading.apart, true
+	}
+	return r.reading, false
+}
+
+func (m *machineReading) isApart(now time.Time) bool {
+	return m.apart != nil && now.Before(m.apartUntil)
+}
+
 func (m *machineReading) keep(machine *maas.Machine, sent time.Time) {
-	m.at, m.event, m.known, m.refusal = sent, time.Time{}, true, nil
+	m.at, m.event, m.known, m.refusal, m.apart = sent, time.Time{}, true, nil, nil
 	m.listed, m.machine = machine != nil, maas.Machine{}
 	if machine != nil {
 		m.machine = *machine

@@ -292,7 +292,7 @@ func TestAnotherClientStartsAnew(t *testing.T) {
 	third := newFleet(1)
 	other.onAsked(askByID, func() { b.readings.serve(third) })
 	b.Expect(b.get("m0", 0).Status).To(Equal(maas.StatusDeployed))
-	b.Expect(third.count(askOne)).To(Equal(1))
+	b.Expect(third.count(askByID)).To(Equal(1))
 }
 
 func TestTheAuditCountsAsReadings(t *testing.T) {
@@ -336,4 +336,85 @@ func TestWhoAuditsKeepsNobodyWaiting(t *testing.T) {
 	b.Eventually(first).Should(Receive(BeNil()))
 	b.Eventually(fresh).Should(Receive(BeNil()))
 	b.Expect(b.fleet.count(askOwned)).To(Equal(3))
+}
+
+// TestAMachineMAASHangsOnHoldsUpNobodyElse takes such a machine out of the questions for all until MAAS answers about it.
+func TestAMachineMAASHangsOnHoldsUpNobodyElse(t *testing.T) {
+	b := newBench(t, 3)
+	for _, id := range []string{"m0", "m1"} {
+		b.get(id, 0)
+	}
+	b.clock.Step(5 * time.Second)
+	hung := &maas.UnavailableError{Err: context.DeadlineExceeded}
+	b.fleet.onAsked(askByID, func() { b.clock.Step(30 * time.Second) })
+	b.fleet.fail(askByID, hung)
+	_, err := b.readings.Machine(b.Context(), "m0", 0)
+	b.Expect(err).To(MatchError(hung))
+	b.Expect(b.fleet.arguments(askByID)).To(ConsistOf("m0", "m1"))
+	b.fleet.onAsked(askByID, nil)
+	b.fleet.fail(askByID, nil)
+
+	b.clock.Step(5 * time.Second)
+	b.get("m2", 0)
+	b.Expect(b.fleet.arguments(askByID)).To(ConsistOf("m2"), "nobody waits for those it may have hung on")
+	b.fleet.fail(askByID, hung)
+	release := b.fleet.hang(askByID)
+	stuck := make(chan error, 1)
+	go func() {
+		_, err := b.readings.Machine(b.Context(), "m0", 0)
+		stuck <- err
+	}()
+	b.Eventually(func() []string { return b.fleet.arguments(askByID) }).Should(ConsistOf("m0"))
+	b.Expect(b.readings.reading.slot).To(BeEmpty(), "nobody else waits meanwhile")
+	release()
+	b.Eventually(stuck).Should(Receive(MatchError(hung)))
+	b.fleet.fail(askByID, nil)
+
+	b.get("m1", 0)
+	b.clock.Step(5 * time.Second)
+	b.get("m2", 0)
+	b.Expect(b.fleet.arguments(askByID)).To(ConsistOf("m1", "m2"), "MAAS answered about the one")
+	b.clock.Step(apartFor)
+	b.get("m0", 0)
+	b.get("m2", 0)
+	b.clock.Step(5 * time.Second)
+	b.get("m2", 0)
+	b.Expect(b.fleet.arguments(askByID)).To(ContainElement("m0"), "and the other gets another chance")
+}
+
+// TestAMAASThatAnswersNothingSetsNobodyApart: it does not hang on a machine.
+func TestAMAASThatAnswersNothingSetsNobodyApart(t *testing.T) {
+	b := newBench(t, 2)
+	b.readings.hangs = func() bool { return true }
+	b.get("m0", 0)
+	b.clock.Step(5 * time.Second)
+	b.fleet.onAsked(askByID, func() { b.clock.Step(stalled) })
+	b.fleet.fail(askByID, &maas.UnavailableError{Err: context.DeadlineExceeded})
+	_, err := b.readings.Machine(b.Context(), "m0", 0)
+	b.Expect(maas.IsUnavailable(err)).To(BeTrue())
+	b.fleet.onAsked(askByID, nil)
+	b.fleet.fail(askByID, nil)
+	b.clock.Step(5 * time.Second)
+	b.get("m1", 0)
+	b.Expect(b.fleet.arguments(askByID)).To(ConsistOf("m0", "m1"))
+}
+
+// TestAMachineThatChangesWhileItIsReadIsReadAgain with others, so that no call of its own is needed.
+func TestAMachineThatChangesWhileItIsReadIsReadAgain(t *testing.T) {
+	for changes, alone := range map[int]int{0: 0, 1: 0, readTries: 1} {
+		b := newBench(t, 1)
+		var change func()
+		change = func() {
+			if changes == 0 {
+				return
+			}
+			changes--
+			b.clock.Step(time.Millisecond)
+			b.readings.Invalidate("m0")
+			b.fleet.onAsked(askByID, change)
+		}
+		b.fleet.onAsked(askByID, change)
+		b.get("m0", 0)
+		b.Expect(b.asked(askOne)).To(Equal(alone))
+	}
 }

@@ -245,7 +245,8 @@ func TestAdoptionLeavesOthersLabelsAlone(t *testing.T) {
 		w.Expect(world.DPFAdmin.Patch(t.Context(), w.dpu(d), client.RawPatch(types.MergePatchType, []byte(patch)))).To(Succeed())
 	}
 	label(`"elsewhere"`)
-	before := writes(d)
+	before := dpfsim.WriteCount{Attach: 1}
+	w.Eventually(func() dpfsim.WriteCount { return writes(d) }).Should(Equal(before), "the operator's own")
 	a := w.attachTo("red", "adopted-b", "adopts-b", network.Name, d)
 	w.Eventually(w.reason(a, infrav1.DPUResolvedCondition)).Should(Equal("False/" + infrav1.ForeignVPCReason))
 	w.Expect(writes(d)).To(Equal(before), "something was written")
