@@ -5,6 +5,7 @@ package posture
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -104,11 +105,14 @@ func get[T any, PT schemas.GenericSchemaObjectPointer[T]](c *connection, resourc
 // explain says what an error of gofish means, by what the transport saw.
 func (c *connection) explain(err error) error {
 	var certificate *CertificateError
+	var unverified *tls.CertificateVerificationError
 	var answer *AnswerError
 	var network net.Error
 	switch {
 	case errors.As(err, &certificate):
 		return certificate
+	case errors.As(err, &unverified), errors.As(c.guard.failure, &unverified):
+		return notVerified(c.address, unverified)
 	case errors.As(err, &answer):
 		return answer
 	case errors.As(c.guard.failure, &answer):

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // sent is a transport that takes note.
@@ -74,6 +75,20 @@ func TestText(t *testing.T) {
 	} {
 		if got := text(in); got != want {
 			t.Errorf("text(%q) is %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestTheStandardVerificationIsKept wherever it can tell what is trusted: only pins are beyond it.
+func TestTheStandardVerificationIsKept(t *testing.T) {
+	for _, pins := range [][]string{nil, {"00"}} {
+		config, err := Trust{PinnedCertificates: pins}.config("192.0.2.1:443", "192.0.2.1", time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pinned := len(pins) > 0
+		if config.InsecureSkipVerify != pinned || (config.VerifyConnection != nil) != pinned || config.ServerName != "192.0.2.1" {
+			t.Errorf("with pins %v: %+v", pins, config)
 		}
 	}
 }

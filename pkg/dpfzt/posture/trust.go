@@ -32,28 +32,48 @@ func (t Trust) config(address, host string, now func() time.Time) (*tls.Config, 
 			return nil, errNoCertificate
 		}
 	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: host, Time: now}
+	if len(t.PinnedCertificates) == 0 {
+		return config, nil
+	}
 	pins := map[string]bool{}
 	for _, pin := range t.PinnedCertificates {
 		pins[pin] = true
 	}
-	return &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		// The standard verification knows no pins. VerifyConnection does all of it, for every connection.
-		InsecureSkipVerify: true, //nolint:gosec // see above
-		VerifyConnection: func(state tls.ConnectionState) error {
-			return verify(state.PeerCertificates, roots, pins, address, host, now())
-		},
-	}, nil
+	// The standard verification knows no pins: where there are some, VerifyConnection does all of it, for every connection.
+	config.InsecureSkipVerify = true
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		return verifyPinned(state.PeerCertificates, roots, pins, address, host, now())
+	}
+	return config, nil
 }
 
-// verify accepts a certificate that is pinned and in its time, or else one that is verified as any HTTPS server's is.
-func verify(chain []*x509.Certificate, roots *x509.CertPool, pins map[string]bool, address, host string, now time.Time) error {
+// notVerified says which certificate the standard verification did not accept.
+func notVerified(address string, err *tls.CertificateVerificationError) *CertificateError {
+	refused := &CertificateError{Address: address, Fingerprint: "none", Expired: isExpired(err)}
+	if len(err.UnverifiedCertificates) > 0 {
+		refused.Fingerprint = fingerprint(err.UnverifiedCertificates[0])
+	}
+	return refused
+}
+
+func fingerprint(certificate *x509.Certificate) string {
+	sum := sha256.Sum256(certificate.Raw)
+	return hex.EncodeToString(sum[:])
+}
+
+func isExpired(err error) bool {
+	var invalid x509.CertificateInvalidError
+	return errors.As(err, &invalid) && invalid.Reason == x509.Expired
+}
+
+// verifyPinned accepts a certificate that is pinned and in its time, or else, with CAs, one that is verified as any HTTPS server's is.
+func verifyPinned(chain []*x509.Certificate, roots *x509.CertPool, pins map[string]bool, address, host string, now time.Time) error {
 	if len(chain) == 0 {
 		return &CertificateError{Address: address, Fingerprint: "none"}
 	}
 	leaf := chain[0]
-	sum := sha256.Sum256(leaf.Raw)
-	refused := &CertificateError{Address: address, Fingerprint: hex.EncodeToString(sum[:])}
+	refused := &CertificateError{Address: address, Fingerprint: fingerprint(leaf)}
 	if pins[refused.Fingerprint] {
 		if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
 			refused.Expired = true
@@ -61,7 +81,7 @@ func verify(chain []*x509.Certificate, roots *x509.CertPool, pins map[string]boo
 		}
 		return nil
 	}
-	if roots == nil && len(pins) > 0 {
+	if roots == nil {
 		return refused
 	}
 	options := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool(), DNSName: host, CurrentTime: now}
@@ -69,8 +89,7 @@ func verify(chain []*x509.Certificate, roots *x509.CertPool, pins map[string]boo
 		options.Intermediates.AddCert(issuer)
 	}
 	if _, err := leaf.Verify(options); err != nil {
-		var invalid x509.CertificateInvalidError
-		refused.Expired = errors.As(err, &invalid) && invalid.Reason == x509.Expired
+		refused.Expired = isExpired(err)
 		return refused
 	}
 	return nil
