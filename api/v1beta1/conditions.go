@@ -52,6 +52,9 @@ const (
 	DPFReachableCondition = "DPFReachable"
 	// ClaimSourcesReadyCondition of a DPUFabric: each claim source's MAAS answers with the key given.
 	ClaimSourcesReadyCondition = "ClaimSourcesReady"
+	// ChangesWatchedCondition of a DPUFabric: changes in DPF and the DPU clusters are watched. Where they are not, they are noticed
+	// all the same, but later, by polling: Ready does not hang on it.
+	ChangesWatchedCondition = "ChangesWatched"
 	// WithinAllowedNamespacesCondition says whether the namespace may still use the identity or fabric. False stops new
 	// claims and attachments only.
 	WithinAllowedNamespacesCondition = "WithinAllowedNamespaces"
@@ -237,4 +240,6 @@ const (
 	DetachUnprovenReason = "DetachUnproven"
 	// EvidenceMissingReason says that the evidence contradicts the attachment or cannot be read.
 	EvidenceMissingReason = "EvidenceMissing"
+	// PollingReason says that something is not watched, so that changes are noticed by polling only.
+	PollingReason = "Polling"
 )

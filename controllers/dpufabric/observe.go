@@ -27,6 +27,8 @@ const probesInFlight = 8
 type observation struct {
 	probed
 	servers []infrav1.DPUServer
+	// unwatched is what is not watched now, and why.
+	unwatched map[string]error
 }
 
 // probed is what the fabric's systems answered. Not to be changed.
@@ -62,7 +64,7 @@ func (r *Reconciler) observe(ctx context.Context, object *infrav1.DPUFabric, max
 		known.at, known.uid, known.generation = now, object.UID, object.Generation
 		r.remember(object.Name, known)
 	}
-	return &observation{probed: *known, servers: servers}, nil
+	return &observation{probed: *known, servers: servers, unwatched: r.Watches.Unwatched(object.Name)}, nil
 }
 
 func (r *Reconciler) recall(name string) *probed {

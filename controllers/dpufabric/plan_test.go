@@ -86,6 +86,8 @@ func TestReport(t *testing.T) {
 			map[string]string{infrav1.DPFReachableCondition: infrav1.DPUClusterUnreachableReason}, metav1.ConditionFalse},
 		{"MAAS refuses", observation{probed: probed{dpuClusters: map[string]error{"c": nil}, sources: map[string]error{"maas": refused, "other": nil}}},
 			map[string]string{infrav1.ClaimSourcesReadyCondition: infrav1.CredentialsRefusedReason}, metav1.ConditionFalse},
+		{"not watched", observation{probed: probed{dpuClusters: map[string]error{"c": nil}}, unwatched: map[string]error{"DPU of DPF": refused}},
+			map[string]string{infrav1.ChangesWatchedCondition: infrav1.PollingReason}, metav1.ConditionTrue},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := fabric("dpf", 0, "maas")

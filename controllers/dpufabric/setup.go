@@ -50,8 +50,10 @@ type Reconciler struct {
 	// APIReader reads those who need a fabric uncached, before it goes.
 	APIReader client.Reader
 	Fabrics   scope.Fabrics
-	Recorder  events.EventRecorder
-	Clock     clock.Clock
+	// Watches on the fabrics; nil if there are none.
+	Watches  *scope.FabricWatches
+	Recorder events.EventRecorder
+	Clock    clock.Clock
 	// Installation tells this management cluster from others that share a DPF control plane.
 	Installation string
 	// WatchFilterValue limits the objects to those with that label cluster.x-k8s.io/watch-filter; empty means all.
@@ -141,6 +143,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Re
 	report(fabric, seen)
 	r.tell(fabric, wasReady)
 	left := r.probeInterval(isReady(fabric)) - r.Clock.Since(seen.at)
+	if !conditions.IsTrue(fabric, infrav1.ChangesWatchedCondition) {
+		left = min(left, 2*r.PollInterval)
+	}
 	return ctrl.Result{RequeueAfter: max(left, nextPass)}, nil
 }
 

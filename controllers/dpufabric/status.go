@@ -15,10 +15,13 @@ import (
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
 )
 
-// ownedConditions are written by this controller alone; Ready is the first of the others that is not True.
-var ownedConditions = []string{
-	infrav1.CredentialsValidCondition, infrav1.DPFReachableCondition, infrav1.ClaimSourcesReadyCondition, infrav1.ReadyCondition,
+// neededConditions are those without which a fabric is not Ready.
+var neededConditions = []string{
+	infrav1.CredentialsValidCondition, infrav1.DPFReachableCondition, infrav1.ClaimSourcesReadyCondition,
 }
+
+// ownedConditions are written by this controller alone.
+var ownedConditions = append(slices.Clone(neededConditions), infrav1.ChangesWatchedCondition, infrav1.ReadyCondition)
 
 func set(fabric *infrav1.DPUFabric, condition string, status metav1.ConditionStatus, reason, message string) {
 	conditions.Set(fabric, metav1.Condition{
@@ -50,6 +53,7 @@ func report(fabric *infrav1.DPUFabric, seen *observation) {
 		reportDPF(fabric, seen)
 		reportSources(fabric, seen)
 	}
+	reportWatches(fabric, seen)
 	summarise(fabric)
 }
 
@@ -125,8 +129,26 @@ func failures(answers map[string]error) (reason string, messages []string) {
 	return reason, messages
 }
 
+// reportWatches says what is noticed late.
+func reportWatches(fabric *infrav1.DPUFabric, seen *observation) {
+	if len(seen.unwatched) == 0 {
+		set(fabric, infrav1.ChangesWatchedCondition, metav1.ConditionTrue, infrav1.ReadyReason, "")
+		return
+	}
+	broken := make([]string, 0, len(seen.unwatched))
+	for _, name := range slices.Sorted(maps.Keys(seen.unwatched)) {
+		why := "not watched yet"
+		if err := seen.unwatched[name]; err != nil {
+			why = err.Error()
+		}
+		broken = append(broken, name+" ("+why+")")
+	}
+	set(fabric, infrav1.ChangesWatchedCondition, metav1.ConditionFalse, infrav1.PollingReason,
+		"changes are noticed up to a minute late, by polling: "+enumerate(broken))
+}
+
 func summarise(fabric *infrav1.DPUFabric) {
-	for _, name := range ownedConditions[:3] {
+	for _, name := range neededConditions {
 		if c := conditions.Get(fabric, name); c != nil && c.Status != metav1.ConditionTrue {
 			set(fabric, infrav1.ReadyCondition, c.Status, c.Reason, c.Message)
 			return

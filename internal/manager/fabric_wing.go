@@ -48,6 +48,7 @@ func setupFabricWing(ctx context.Context, mgr ctrl.Manager, options *Options) er
 	if err := (&dpufabric.Reconciler{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Fabrics: fabrics, Recorder: mgr.GetEventRecorder(options.name()),
 		Clock: clock.RealClock{}, Installation: installation, WatchFilterValue: options.WatchFilterValue, PollInterval: options.PollInterval,
+		Watches: watches,
 	}).SetupWithManager(ctx, mgr, options.controllerOptions()); err != nil {
 		return err
 	}

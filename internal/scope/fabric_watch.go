@@ -127,6 +127,28 @@ func (w *FabricWatches) CoversAll(fabric string) bool {
 	return watched != nil && !slices.ContainsFunc(watched.all(), func(t *watchTarget) bool { return !t.up() })
 }
 
+// Unwatched returns what of the fabric is not watched now, by kind and DPU cluster, and why; nil errors are of watches that have
+// yet to begin. Nil watches nothing.
+func (w *FabricWatches) Unwatched(fabric string) map[string]error {
+	if w == nil {
+		return map[string]error{"everything": nil}
+	}
+	w.mu.Lock()
+	watched := w.watched[fabric]
+	w.mu.Unlock()
+	if watched == nil {
+		return map[string]error{"everything": nil}
+	}
+	unwatched := map[string]error{}
+	for _, target := range watched.all() {
+		target.listUnwatched(unwatched)
+	}
+	if len(unwatched) == 0 && !w.CoversAll(fabric) {
+		return map[string]error{"everything": nil}
+	}
+	return unwatched
+}
+
 // WokenAt is when a change that concerns the attachment was seen last, zero if none was lately.
 func (w *FabricWatches) WokenAt(attachment types.NamespacedName) time.Time {
 	if w == nil {

@@ -126,6 +126,23 @@ func (t *watchTarget) up() bool {
 	return true
 }
 
+// listUnwatched adds the kinds that are not watched now.
+func (t *watchTarget) listUnwatched(unwatched map[string]error) {
+	for _, k := range t.kinds {
+		k.mu.Lock()
+		up, problem := k.isUp, k.problem
+		k.mu.Unlock()
+		if up {
+			continue
+		}
+		name := k.name + " of DPF"
+		if t.cluster.Name != "" {
+			name = k.name + " of DPUCluster " + t.cluster.String()
+		}
+		unwatched[name] = problem
+	}
+}
+
 func (t *watchTarget) known(kind, namespace, name string) any {
 	for _, k := range t.kinds {
 		if k.name != kind {

@@ -137,6 +137,9 @@ func TestForbiddenWatch(t *testing.T) {
 	w.Eventually(func() bool { return w.reported("narrow", "DPU")().Up }).Should(BeTrue(), "what may be watched is")
 	w.Eventually(func() bool { return w.watches.Covers(fabricName) }).Should(BeTrue())
 	w.Consistently(func() bool { return w.watches.Covers("narrow") }).Should(BeFalse())
+	w.Eventually(func() map[string]error { return w.watches.Unwatched("narrow") }).Should(And(
+		HaveKeyWithValue("DPUVPC of DPF", Satisfy(apierrors.IsForbidden)), Not(HaveKey("DPU of DPF")), Not(HaveKey("DPUVirtualNetwork of DPF"))))
+	w.Expect(w.watches.Unwatched(fabricName)).To(BeEmpty())
 
 	remove()
 	w.Eventually(func() scope.WatchState { return w.reported("narrow", "DPU")() }).Should(HaveField("Gone", BeTrue()), "the watches end with their fabric")
