@@ -10,6 +10,8 @@ import (
 	"slices"
 	"text/tabwriter"
 	"time"
+
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/checker/dpffacts"
 )
 
 // Report writes what a run cost: times by phase, MAAS calls per machine by operation, DPF writes per attach and detach, memory.
@@ -66,8 +68,9 @@ func (r *Run) reportWrites(out io.Writer) {
 	for _, writes := range r.World.Fabric.Writes() {
 		attach, detach, other = attach+writes.Attach, detach+writes.Detach, other+writes.Other
 	}
-	plugs := len(fabricFacts{r.World.Fabric}.Plugs())
-	for _, p := range (fabricFacts{r.World.Fabric}).Plugs() {
+	all := dpffacts.Of(r.World.Fabric, nil).Plugs()
+	plugs := len(all)
+	for _, p := range all {
 		if p.VPC == dpfNamespace+"_"+foreignVPC {
 			plugs--
 		}

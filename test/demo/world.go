@@ -24,6 +24,8 @@ import (
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/bmcsim"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/checker"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/checker/dpffacts"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/checker/maasfacts"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/dpfsim"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/pki"
@@ -259,7 +261,7 @@ func (w *World) startChecker(_, running context.Context) error {
 		return err
 	}
 	w.Checker = &checker.Checker{
-		MAAS: maasFacts{w.MAAS}, Fabric: fabricFacts{w.Fabric}, Recorder: recorder, Inventory: forChecker(w.Servers),
+		MAAS: maasfacts.Of(w.MAAS), Fabric: dpffacts.Of(w.Fabric, nil), Recorder: recorder, Inventory: forChecker(w.Servers),
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/checker"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/checker/dpffacts"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/dpfsim"
 )
 
@@ -43,7 +44,7 @@ func (w *wing) watched() *facts {
 	t := w.t
 	t.Cleanup(func() {
 		defer cancel()
-		c := checker.Checker{MAAS: f, Fabric: f, Recorder: record, Inventory: checker.Inventory{
+		c := checker.Checker{MAAS: f, Fabric: f.fabric(), Recorder: record, Inventory: checker.Inventory{
 			Servers: f.servers, Accounts: []string{account}, LabelPrefix: "maas-dpu.dpucloud.io/",
 		}}
 		verdict := c.Check()
@@ -103,54 +104,17 @@ func (f *facts) has(name string) bool {
 	return slices.Contains(f.carriers, name)
 }
 
-// Plugs implements checker.Fabric.
-func (f *facts) Plugs() []checker.Plug {
-	var plugs []checker.Plug
-	open := map[string]int{}
-	for _, e := range world.DPF.Journal() {
-		if e.Port == nil || !f.mine(strings.ToLower(e.Port.HostMAC)) {
-			continue
+// fabric is what became of these servers' ports, and what the wing made of their DPUs' labels: what a test does to a DPU is the
+// fault, not the wing's.
+func (f *facts) fabric() checker.Fabric {
+	return dpffacts.Of(world.DPF, func(e dpfsim.Effect) bool {
+		if e.Port != nil {
+			return f.mine(strings.ToLower(e.Port.HostMAC))
 		}
-		mac := strings.ToLower(e.Port.HostMAC)
-		switch e.Kind {
-		case dpfsim.EffectPlug:
-			open[mac] = len(plugs)
-			plugs = append(plugs, checker.Plug{MAC: mac, VPC: e.Port.VPC, Network: e.Port.VirtualNetwork, From: e.Time})
-		case dpfsim.EffectUnplug:
-			if at, plugged := open[mac]; plugged {
-				plugs[at].To = e.Time
-				delete(open, mac)
-			}
-		}
-	}
-	return plugs
+		_, name, _ := strings.Cut(e.Object, "/")
+		return strings.Contains(e.Change, "holder") && f.has(name)
+	})
 }
-
-// LabelChanges implements checker.Fabric: those the wing made. What a test does to a DPU is the fault, not the wing's.
-func (f *facts) LabelChanges() []checker.LabelChange {
-	var changes []checker.LabelChange
-	for _, e := range world.DPF.Journal() {
-		kind, name, _ := strings.Cut(e.Object, " ")
-		if e.Kind != dpfsim.EffectChanged || (kind != "DPU" && kind != "DPUDevice") || !strings.Contains(e.Change, "holder") {
-			continue
-		}
-		_, dpu, _ := strings.Cut(name, "/")
-		if !f.has(dpu) {
-			continue // Another test's.
-		}
-		for _, word := range strings.Fields(e.Change) {
-			if !strings.HasPrefix(word, "+") && !strings.HasPrefix(word, "-") {
-				continue
-			}
-			key, _, _ := strings.Cut(word[1:], "=")
-			changes = append(changes, checker.LabelChange{Time: e.Time, DPU: dpu, Key: strings.TrimSuffix(key, ","), Who: e.Writer})
-		}
-	}
-	return changes
-}
-
-// Reachable implements checker.Fabric.
-func (f *facts) Reachable(macA, macB string) bool { return world.DPF.Reachable(macA, macB) }
 
 // machine makes a MaasMachine with a claim on a server, which MAAS holds under it.
 func (w *wing) machine(f *facts, namespace, name, systemID string) string {

@@ -41,20 +41,7 @@ func testNamespaceDeleted(t *testing.T) {
 	if err := world.Operator.Delete(suite, namespace); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, upWithin, "the namespace is gone", func(ctx context.Context) string {
-		err := world.Operator.Get(ctx, client.ObjectKeyFromObject(namespace), namespace)
-		switch {
-		case apierrors.IsNotFound(err):
-			return ""
-		case err != nil:
-			return err.Error()
-		}
-		text := "it is " + string(namespace.Status.Phase)
-		for _, c := range namespace.Status.Conditions {
-			text += "\n" + string(c.Type) + ": " + c.Message
-		}
-		return text
-	})
+	waitNamespaceGone(t, namespace)
 	running.backErased()
 	deploying.backErased()
 }
@@ -127,4 +114,22 @@ func (m *machine) backErased() {
 			m.Errorf("server %s of %s/%s is %s, dirty=%t", e.SystemID, m.tenant.name, m.name, s.StatusName, s.Dirty)
 		}
 	}
+}
+
+func waitNamespaceGone(t *testing.T, namespace *corev1.Namespace) {
+	t.Helper()
+	eventually(t, upWithin, "the namespace is gone", func(ctx context.Context) string {
+		err := world.Operator.Get(ctx, client.ObjectKeyFromObject(namespace), namespace)
+		switch {
+		case apierrors.IsNotFound(err):
+			return ""
+		case err != nil:
+			return err.Error()
+		}
+		text := "it is " + string(namespace.Status.Phase)
+		for _, c := range namespace.Status.Conditions {
+			text += "\n" + string(c.Type) + ": " + c.Message
+		}
+		return text
+	})
 }

@@ -4,11 +4,9 @@
 package troubles
 
 import (
-	"context"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -64,20 +62,7 @@ func testNamespaceDeletedAtMoments(t *testing.T) {
 	stuck.waitDown(upWithin)
 	notHeld(t, stuckServer)
 	stuck.backErased()
-	eventually(t, upWithin, "the namespace is gone", func(ctx context.Context) string {
-		err := world.Operator.Get(ctx, client.ObjectKeyFromObject(namespace), namespace)
-		switch {
-		case apierrors.IsNotFound(err):
-			return ""
-		case err != nil:
-			return err.Error()
-		}
-		text := "it is " + string(namespace.Status.Phase)
-		for _, c := range namespace.Status.Conditions {
-			text += "\n" + string(c.Type) + ": " + c.Message
-		}
-		return text
-	})
+	waitNamespaceGone(t, namespace)
 }
 
 // killAgent stops what plugs and unplugs ports on a DPU, until heal is called.
