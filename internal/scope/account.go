@@ -55,7 +55,6 @@ func (i *identities) keep(object *infrav1.MaasClusterIdentity) *account {
 		readings: NewReadings(nil, i.PollInterval, i.Clock), allocations: NewTurns(0, i.PollInterval, i.Clock),
 	}
 	kept.readings.wake, kept.allocations.wake = i.wakes.wake, i.wakes.wake
-	kept.readings.hangs = kept.pulse.stalled
 	if i.ObserveReading != nil {
 		kept.readings.observe = func(machines int) { i.ObserveReading(object.Name, machines) }
 	}

@@ -180,7 +180,7 @@ func (f *fabrics) rememberVerifier(ctx context.Context, object *infrav1.DPUFabri
 	remembered.readings.onlyClaims = true
 	remembered.readings.idle = f.options.PollInterval
 	remembered.readings.wake = f.wakes.wake
-	remembered.readings.hangs = pulse.stalled
+	remembered.readings.hangs = func() bool { return pulse.silence() >= stalled }
 	memory.verifiers[source.Name] = remembered
 	return remembered, nil
 }

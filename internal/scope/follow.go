@@ -74,7 +74,7 @@ func (f *follower) poll(ctx context.Context, log logr.Logger) time.Duration {
 // read reads what is due. That others read at this moment is no matter.
 func (f *follower) read(ctx context.Context, log logr.Logger) time.Duration {
 	r := f.readings
-	if err := r.reading.wait(ctx, maas.Call{Operation: "list by ID"}, false); err != nil {
+	if err := r.reading.wait(ctx, listByID, false); err != nil {
 		return 0
 	}
 	ids := r.dueNow()
@@ -86,9 +86,8 @@ func (f *follower) read(ctx context.Context, log logr.Logger) time.Duration {
 		return 0
 	}
 	sent := r.clock.Now()
-	err := r.read(ctx, ids)
+	err := r.readTogether(ctx, ids)
 	r.hear(ctx, sent, err)
-	r.reading.leave(ctx, err)
 	if err != nil && ctx.Err() == nil {
 		log.Error(err, "Cannot read machines from MAAS", "machines", len(ids))
 	}

@@ -123,9 +123,6 @@ func (p *pulse) hangs() bool {
 	return lost || p.silence() >= patience
 }
 
-// stalled reports that MAAS, asked, has answered nothing for a while.
-func (p *pulse) stalled() bool { return p.silence() >= stalled }
-
 // silence is for how long MAAS has answered nothing although it was asked.
 func (p *pulse) silence() time.Duration {
 	p.mu.Lock()

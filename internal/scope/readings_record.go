@@ -19,9 +19,6 @@ func (r *Readings) read(ctx context.Context, ids []string) error {
 	sent := r.clock.Now()
 	found, err := client.MachinesByID(ctx, ids...)
 	if err != nil {
-		if ctx.Err() == nil && r.clock.Since(sent) >= stalled && !r.silent() {
-			r.setApart(epoch, ids, err)
-		}
 		return err
 	}
 	if r.observe != nil {
@@ -75,18 +72,46 @@ func (r *Readings) differs(known *machineReading, machine *maas.Machine) bool {
 	return !equality.Semantic.DeepEqual(known.machine, *machine)
 }
 
-// setApart keeps machines out of the questions for all: MAAS answers others, but hung on one that named them.
-func (r *Readings) setApart(epoch int, ids []string, err error) {
+// readTogether reads machines for all, who got in by the gate, and lets the next one in. Nobody waits longer for a question that MAAS
+// does not answer although it answers others: it hangs on one of these machines, which are read by themselves from then on.
+func (r *Readings) readTogether(ctx context.Context, ids []string) error {
+	answered := make(chan error, 1)
+	go func() { answered <- r.read(ctx, ids) }()
+	timer := r.clock.NewTimer(patience + time.Duration(len(ids))*perMachine)
+	defer timer.Stop()
+	select {
+	case err := <-answered:
+		r.reading.leave(ctx, err)
+		return err
+	case <-timer.C():
+	}
+	if !r.answersOthers(ctx) {
+		err := <-answered
+		r.reading.leave(ctx, err)
+		return err
+	}
+	err := &maas.UnavailableError{Call: listByID, Err: errSlow}
+	r.setApart(ids, err)
+	r.reading.pass()
+	return err
+}
+
+// answersOthers asks MAAS something cheap.
+func (r *Readings) answersOthers(ctx context.Context) bool {
+	client, _ := r.source()
+	_, err := askFeed(ctx, client, -1, maas.EventQuery{Limit: 1})
+	return err == nil
+}
+
+// setApart keeps machines out of the questions for all.
+func (r *Readings) setApart(ids []string, why error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if epoch != r.epoch {
-		return
-	}
 	until := r.clock.Now().Add(apartFor)
 	for _, id := range ids {
 		if reading, ok := r.machines[id]; ok {
 			reading.apart, reading.apartUntil = newGate(r.clock, r.reading.pause), until
-			reading.apart.postpone(err)
+			reading.apart.postpone(why)
 		}
 	}
 }

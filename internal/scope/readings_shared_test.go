@@ -341,62 +341,70 @@ func TestWhoAuditsKeepsNobodyWaiting(t *testing.T) {
 // TestAMachineMAASHangsOnHoldsUpNobodyElse takes such a machine out of the questions for all until MAAS answers about it.
 func TestAMachineMAASHangsOnHoldsUpNobodyElse(t *testing.T) {
 	b := newBench(t, 3)
+	answers := map[string]chan error{}
+	ask := func(id string) {
+		answers[id] = make(chan error, 1)
+		go func() {
+			_, err := b.readings.Machine(b.Context(), id, 0)
+			answers[id] <- err
+		}()
+	}
 	for _, id := range []string{"m0", "m1"} {
 		b.get(id, 0)
 	}
 	b.clock.Step(5 * time.Second)
-	hung := &maas.UnavailableError{Err: context.DeadlineExceeded}
-	b.fleet.onAsked(askByID, func() { b.clock.Step(30 * time.Second) })
-	b.fleet.fail(askByID, hung)
-	_, err := b.readings.Machine(b.Context(), "m0", 0)
-	b.Expect(err).To(MatchError(hung))
+	release := b.fleet.hang(askByID)
+	b.asked(askByID)
+	ask("m0")
+	b.Eventually(func() int { return b.fleet.count(askByID) }).Should(Equal(1))
 	b.Expect(b.fleet.arguments(askByID)).To(ConsistOf("m0", "m1"))
-	b.fleet.onAsked(askByID, nil)
-	b.fleet.fail(askByID, nil)
+	b.Eventually(b.clock.HasWaiters).Should(BeTrue())
+	b.clock.Step(patience + 2*perMachine)
+	b.Eventually(answers["m0"]).Should(Receive(Satisfy(maas.IsUnavailable)), "who asked waits no longer")
+	b.Expect(b.readings.reading.slot).To(BeEmpty(), "and nobody else waits")
+
+	release()
+	b.get("m2", 0)
+	b.Expect(b.fleet.arguments(askByID)).To(ConsistOf("m2"), "without those it may hang on")
+	b.clock.Step(5 * time.Second)
+	release = b.fleet.hang(askByID)
+	ask("m0")
+	b.Eventually(func() []string { return b.fleet.arguments(askByID) }).Should(ConsistOf("m0"))
+	b.Expect(b.readings.reading.slot).To(BeEmpty(), "asked for by itself")
+	release()
+	b.Eventually(answers["m0"]).Should(Receive(BeNil()))
 
 	b.clock.Step(5 * time.Second)
 	b.get("m2", 0)
-	b.Expect(b.fleet.arguments(askByID)).To(ConsistOf("m2"), "nobody waits for those it may have hung on")
-	b.fleet.fail(askByID, hung)
-	release := b.fleet.hang(askByID)
-	stuck := make(chan error, 1)
-	go func() {
-		_, err := b.readings.Machine(b.Context(), "m0", 0)
-		stuck <- err
-	}()
-	b.Eventually(func() []string { return b.fleet.arguments(askByID) }).Should(ConsistOf("m0"))
-	b.Expect(b.readings.reading.slot).To(BeEmpty(), "nobody else waits meanwhile")
-	release()
-	b.Eventually(stuck).Should(Receive(MatchError(hung)))
-	b.fleet.fail(askByID, nil)
-
+	b.Expect(b.fleet.arguments(askByID)).To(ConsistOf("m0", "m2"), "MAAS answered about the one")
+	b.clock.Step(apartFor)
 	b.get("m1", 0)
 	b.clock.Step(5 * time.Second)
 	b.get("m2", 0)
-	b.Expect(b.fleet.arguments(askByID)).To(ConsistOf("m1", "m2"), "MAAS answered about the one")
-	b.clock.Step(apartFor)
-	b.get("m0", 0)
-	b.get("m2", 0)
-	b.clock.Step(5 * time.Second)
-	b.get("m2", 0)
-	b.Expect(b.fleet.arguments(askByID)).To(ContainElement("m0"), "and the other gets another chance")
+	b.Expect(b.fleet.arguments(askByID)).To(ContainElement("m1"), "and the other gets another chance")
 }
 
 // TestAMAASThatAnswersNothingSetsNobodyApart: it does not hang on a machine.
 func TestAMAASThatAnswersNothingSetsNobodyApart(t *testing.T) {
-	b := newBench(t, 2)
-	b.readings.hangs = func() bool { return true }
-	b.get("m0", 0)
-	b.clock.Step(5 * time.Second)
-	b.fleet.onAsked(askByID, func() { b.clock.Step(stalled) })
-	b.fleet.fail(askByID, &maas.UnavailableError{Err: context.DeadlineExceeded})
-	_, err := b.readings.Machine(b.Context(), "m0", 0)
-	b.Expect(maas.IsUnavailable(err)).To(BeTrue())
-	b.fleet.onAsked(askByID, nil)
-	b.fleet.fail(askByID, nil)
-	b.clock.Step(5 * time.Second)
-	b.get("m1", 0)
-	b.Expect(b.fleet.arguments(askByID)).To(ConsistOf("m0", "m1"))
+	b := newBench(t, 1)
+	b.fleet.fail(askEvents, errRefused)
+	b.fleet.fail(askByID, errRefused)
+	release := b.fleet.hang(askByID)
+	answer := make(chan error, 1)
+	go func() {
+		_, err := b.readings.Machine(b.Context(), "m0", 0)
+		answer <- err
+	}()
+	b.Eventually(b.clock.HasWaiters).Should(BeTrue())
+	b.clock.Step(patience + perMachine)
+	b.Eventually(func() int { return b.fleet.count(askEvents) }).Should(Equal(1))
+	b.Consistently(answer, 50*time.Millisecond).ShouldNot(Receive())
+	b.Expect(b.readings.reading.slot).To(HaveLen(1), "nobody else is let in to wait in vain")
+	release()
+	b.Eventually(answer).Should(Receive(MatchError(errRefused)))
+	gate, apart := b.readings.gateOf("m0")
+	b.Expect(apart).To(BeFalse())
+	b.Expect(gate).To(BeIdenticalTo(b.readings.reading))
 }
 
 // TestAMachineThatChangesWhileItIsReadIsReadAgain with others, so that no call of its own is needed.

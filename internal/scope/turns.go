@@ -47,6 +47,10 @@ const (
 	OutcomeFailed Outcome = "Failed"
 )
 
+// waitsFor is for how long at least a machine counts as waiting that has not asked again: those who wait leave when they no longer
+// do, and the process may be slow.
+const waitsFor = 15 * time.Second
+
 // takenFor is for how long the caller's cache may not show a server that was taken.
 const takenFor = time.Minute
 
@@ -215,7 +219,7 @@ func (t *Turns) resize(size int) {
 func (t *Turns) expire(now time.Time) {
 	gone := now.Add(-forgetAfter * t.interval)
 	for machine, w := range t.waiting {
-		if w.seen.Before(gone) {
+		if now.Sub(w.seen) > max(forgetAfter*t.interval, waitsFor) {
 			delete(t.waiting, machine)
 		}
 	}
