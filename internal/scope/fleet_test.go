@@ -122,6 +122,13 @@ func (f *fleet) hang(question string) (release func()) {
 	}
 }
 
+// hangNoMore lets further questions through; those that hang go on hanging.
+func (f *fleet) hangNoMore(question string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.hangs, question)
+}
+
 func (f *fleet) onAsked(question string, do func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
