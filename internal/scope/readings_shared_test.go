@@ -244,7 +244,7 @@ func TestAHungReadingKeepsNobody(t *testing.T) {
 	}
 	leave()
 	b.Eventually(answers).Should(Receive(MatchError(context.Canceled)))
-	b.Eventually(b.clock.HasWaiters).Should(BeTrue())
+	b.Eventually(b.clock.Waiters).Should(Equal(2), "who asks and who waits")
 	b.clock.Step(patience)
 	b.Eventually(answers).Should(Receive(Satisfy(maas.IsUnavailable)))
 
