@@ -51,6 +51,9 @@ type Fabric struct {
 
 	// Posture says what the BMCs of DPUs answered.
 	Posture Postures
+
+	// OVN are the OVN databases evidence is read from besides; nil where the fabric names none.
+	OVN OVNDatabases
 }
 
 // Namespace returns DPF's namespace in the DPF management cluster.
