@@ -157,13 +157,13 @@ func (l *Lab) StartDPU(ctx context.Context, name string) error {
 	return l.plane.startDPU(ctx, name)
 }
 
-// Plug gives the host port of the DPU to the logical switch port ifaceID, as DPF's node agent does: it sets iface-id on the
-// representor in br-int. It returns before ovn-controller has acted on it.
+// Plug gives the host port of the DPU to the logical switch port ifaceID, as DPF's node agent does: it puts the representor on
+// br-int with that iface-id. It returns before ovn-controller has acted on it.
 func (l *Lab) Plug(ctx context.Context, dpu, port, ifaceID string) error {
 	return l.plane.plug(ctx, dpu, port, ifaceID)
 }
 
-// Unplug takes the host port from its logical switch port, whichever that is.
+// Unplug takes the representor off br-int, whatever it was plugged into: no controller is needed to end its traffic.
 func (l *Lab) Unplug(ctx context.Context, dpu, port string) error {
 	return l.plane.unplug(ctx, dpu, port)
 }
