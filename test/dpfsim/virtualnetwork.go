@@ -107,6 +107,10 @@ func (r *networkController) reconcileWith(ctx context.Context, network *unstruct
 			return fmt.Errorf("annotate DPUVirtualNetwork: %w", err)
 		}
 	}
+	if err := r.ensureNetwork(ctx, network); err != nil {
+		report.condition(conditionNetworkReconciled, false, reasonError, err.Error())
+		return err
+	}
 	report.succeed(conditionNetworkReconciled)
 	return nil
 }
@@ -125,6 +129,13 @@ func (r *networkController) delete(ctx context.Context, network *unstructured.Un
 			report.condition(conditionNetworkReconciled, false, reasonAwaitingDeletion, "in use by DPUServiceInterface "+interfaces.Items[i].GetName())
 			return nil
 		}
+	}
+	err := r.northbound(ctx, func(ctx context.Context, ovn OVN) error {
+		return ovn.RemoveNetwork(ctx, network.GetNamespace(), network.GetName())
+	})
+	if err != nil {
+		report.condition(conditionNetworkReconciled, false, reasonError, err.Error())
+		return err
 	}
 	return dropFinalizer(ctx, r.management, network, finalizerVirtualNetwork)
 }
