@@ -23,8 +23,10 @@ type Shot struct {
 	From, To, As Station
 }
 
-// OversizeBytes is the payload of Oversize.
-const OversizeBytes = 9600
+// OversizeMTU is the size of Oversize's IP packet: the MTU of DPF's ports, which let nothing larger in.
+const OversizeMTU = 9216
+
+const headers = 20 + 8 // of IPv4 and UDP
 
 const probePort = 4789 + 10000
 
@@ -67,7 +69,7 @@ func assemble(marker Marker, s Shot) ([]gopacket.SerializableLayer, error) {
 	case Multicast:
 		return datagram(s.From, Station{MAC: mdnsGroup, Address: netip.AddrFrom4([4]byte{224, 0, 0, 251})}, payload), nil
 	case Oversize:
-		return datagram(s.From, s.To, append(payload, make([]byte, OversizeBytes-len(payload))...)), nil
+		return datagram(s.From, s.To, append(payload, make([]byte, OversizeMTU-headers-len(payload))...)), nil
 	case Ping:
 		return ping(s, marker, payload), nil
 	case VLAN, QinQ:
@@ -77,7 +79,7 @@ func assemble(marker Marker, s Shot) ([]gopacket.SerializableLayer, error) {
 		return []gopacket.SerializableLayer{ethernet(s.From.MAC, s.To.MAC, layers.EthernetType(0x88b5)), payload}, nil
 	case LinkLocal:
 		return []gopacket.SerializableLayer{ethernet(s.From.MAC, lldpGroup, layers.EthernetTypeLinkLayerDiscovery), payload}, nil
-	case ARPRequest, ARPReply:
+	case ARPRequest, ARPReply, ARPScan:
 		return arp(s, marker.Kind, payload), nil
 	case DHCPDiscover, DHCPOffer:
 		return dhcp(s, marker), nil
@@ -138,8 +140,18 @@ func arp(s Shot, kind Kind, payload gopacket.Payload) []gopacket.SerializableLay
 		DstHwAddress: nobody, DstProtAddress: s.To.Address.AsSlice(),
 	}
 	to := everybody
-	if kind == ARPReply {
+	switch kind {
+	case ARPScan:
+		packet.DstProtAddress = unusedBy(s.To.Address).AsSlice()
+	case ARPReply:
 		to, packet.Operation, packet.DstHwAddress, packet.SourceProtAddress = s.To.MAC, layers.ARPReply, s.To.MAC, s.As.Address.AsSlice()
 	}
 	return []gopacket.SerializableLayer{ethernet(s.From.MAC, to, layers.EthernetTypeARP), packet, payload}
+}
+
+// unusedBy is the last host address of the station's /24, which is given away last.
+func unusedBy(address netip.Addr) netip.Addr {
+	bytes := address.As4()
+	bytes[3] = 254
+	return netip.AddrFrom4(bytes)
 }

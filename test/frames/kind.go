@@ -43,12 +43,14 @@ const (
 	VLAN
 	// QinQ is Unicast behind two.
 	QinQ
-	// Oversize is Unicast larger than any MTU on the way.
+	// Oversize is Unicast six times as large as Ethernet's usual frames, the most that DPF's ports let in.
 	Oversize
 	// UnknownEthertype is to the station's MAC address, of a type left for experiments.
 	UnknownEthertype
 	// LinkLocal is to LLDP's group, which no bridge should pass on.
 	LinkLocal
+	// ARPScan asks everybody for an address that nobody has, so that nobody can answer in the place of all.
+	ARPScan
 )
 
 var kindNames = map[Kind]string{
@@ -56,7 +58,7 @@ var kindNames = map[Kind]string{
 	SpoofedMAC: "spoofed MAC", SpoofedIP: "spoofed IP", Spoofed: "spoofed MAC and IP", SpoofedBroadcast: "spoofed broadcast",
 	DHCPDiscover: "DHCP discover", DHCPOffer: "DHCP offer", NeighborSolicitation: "neighbour solicitation",
 	NeighborAdvertisement: "neighbour advertisement", RouterAdvertisement: "router advertisement", VLAN: "VLAN", QinQ: "QinQ",
-	Oversize: "oversize", UnknownEthertype: "unknown ethertype", LinkLocal: "link-local multicast",
+	Oversize: "oversize", UnknownEthertype: "unknown ethertype", LinkLocal: "link-local multicast", ARPScan: "ARP scan",
 }
 
 func (k Kind) String() string {
@@ -69,7 +71,7 @@ func (k Kind) String() string {
 // Kinds are all there are.
 func Kinds() []Kind {
 	var kinds []Kind
-	for k := Unicast; k <= LinkLocal; k++ {
+	for k := Unicast; k <= ARPScan; k++ {
 		kinds = append(kinds, k)
 	}
 	return kinds
