@@ -9,7 +9,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
-	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
 )
 
@@ -70,7 +69,7 @@ func (o *observation) passBarrier(d decision, state infrav1.AttachmentState) (de
 		d.grade = o.gradeRead()
 		return d, vpc.BarrierPlan{Step: vpc.BarrierPassed}
 	}
-	purpose := vpc.BarrierPurpose{State: state, TokenHash: maas.TokenHash(o.attachment.Spec.Server.Token), Generation: o.attachment.Generation}
+	purpose := vpc.BarrierPurpose{State: state, TokenHash: o.holder().TokenHash, Generation: o.attachment.Generation}
 	plan := vpc.PlanBarrier(o.progress.barrier, purpose, o.party(), *o.ovn, o.now)
 	d.progress.barrier = plan.Next
 	switch plan.Step {
