@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/proc"
 )
@@ -40,17 +41,32 @@ func (l *daemons) register(name string, ports []HostPort) (*dpu, error) {
 	case l.last >= maxDPUs:
 		return nil, errors.New("the fabric has no more addresses")
 	}
+	if err := checkPorts(ports); err != nil {
+		return nil, err
+	}
 	l.last++
 	d := &dpu{lab: l, name: name, index: l.last, run: filepath.Join(l.run, fmt.Sprintf("d%d", l.last))}
 	for _, port := range ports {
-		if port.Name == "" || len(port.Name) > maxInterfaceName {
-			return nil, fmt.Errorf("host port %q: a name has 1 to %d characters", port.Name, maxInterfaceName)
-		}
 		d.ports = append(d.ports, &hostPort{HostPort: port})
 	}
 	d.mu.Lock() // nobody has seen it: this does not wait
 	l.dpus[name] = d
 	return d, nil
+}
+
+// checkPorts refuses names that the kernel or the switch would refuse later, or mistake for something else.
+func checkPorts(ports []HostPort) error {
+	names := []string{integrationBridge, uplinkBridge, uplink, managementPort, "lo"}
+	for _, port := range ports {
+		switch {
+		case port.Name == "" || len(port.Name) > maxInterfaceName:
+			return fmt.Errorf("host port %q: a name has 1 to %d characters", port.Name, maxInterfaceName)
+		case slices.Contains(names, port.Name):
+			return fmt.Errorf("host port %q: the name is taken", port.Name)
+		}
+		names = append(names, port.Name)
+	}
+	return nil
 }
 
 func (l *daemons) forget(d *dpu) {

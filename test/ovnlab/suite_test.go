@@ -8,7 +8,9 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +24,7 @@ const (
 	soon = 20 * time.Second
 	poll = 10 * time.Millisecond
 	// quiet is how long nothing must arrive: hundreds of times what a frame takes.
-	quiet = 500 * time.Millisecond
+	quiet = 300 * time.Millisecond
 	port  = "pf0hpf"
 )
 
@@ -33,13 +35,16 @@ type site struct {
 	WithT
 	ctx  context.Context
 	sent uint32
+	// flags are what OVN's command line tools need to connect.
+	flags []string
 }
 
-// atLevels runs the test once per level that sends frames.
+// atLevels runs the test once per level that sends frames, all at the same time: most of a test is waiting.
 func atLevels(t *testing.T, test func(t *testing.T, level ovnlab.Level)) {
 	for _, level := range []ovnlab.Level{ovnlab.Switches, ovnlab.Namespaces} {
 		t.Run(level.String(), func(t *testing.T) {
 			ovnlab.Require(t, level)
+			t.Parallel()
 			test(t, level)
 		})
 	}
@@ -92,14 +97,17 @@ func (s *site) plug(i int, ifaceID string) {
 	s.Expect(s.Plug(s.ctx, name(i), port, ifaceID)).To(Succeed())
 }
 
-func (s *site) nbctl(args ...string) {
+func (s *site) nbctl(args ...string) { s.t.Helper(); s.nbctlOutput(args...) }
+
+func (s *site) nbctlOutput(args ...string) string {
 	s.t.Helper()
-	_, err := s.tryNbctl(args...)
+	output, err := s.tryNbctl(args...)
 	s.Expect(err).NotTo(HaveOccurred())
+	return output
 }
 
 func (s *site) tryNbctl(args ...string) (string, error) {
-	output, err := exec.CommandContext(s.ctx, "ovn-nbctl", append([]string{"--db=" + s.Northbound(), "--timeout=15"}, args...)...).CombinedOutput()
+	output, err := exec.CommandContext(s.ctx, "ovn-nbctl", append(append([]string{"--db=" + s.Northbound(), "--timeout=15"}, s.flags...), args...)...).CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("ovn-nbctl %v: %w: %s", args, err, output)
 	}
@@ -108,7 +116,7 @@ func (s *site) tryNbctl(args ...string) (string, error) {
 
 func (s *site) sbctl(args ...string) string {
 	s.t.Helper()
-	output, err := exec.CommandContext(s.ctx, "ovn-sbctl", append([]string{"--db=" + s.Southbound(), "--timeout=15", "--no-leader-only"}, args...)...).CombinedOutput()
+	output, err := exec.CommandContext(s.ctx, "ovn-sbctl", append(append([]string{"--db=" + s.Southbound(), "--timeout=15"}, s.flags...), args...)...).CombinedOutput()
 	s.Expect(err).NotTo(HaveOccurred(), "ovn-sbctl %v: %s", args, output)
 	return strings.TrimSpace(string(output))
 }
@@ -159,4 +167,15 @@ func (s *site) heard(at int, frame []byte, within time.Duration) bool {
 func (s *site) eventuallyArrives(from, to int) {
 	s.t.Helper()
 	s.Eventually(func() bool { return s.arrives(from, to, 50*time.Millisecond) }).WithTimeout(soon).WithPolling(poll).Should(BeTrue())
+}
+
+// useTLS gives the command line tools the lab's certificates.
+func (s *site) useTLS() {
+	s.t.Helper()
+	dir := s.t.TempDir()
+	for name, content := range map[string][]byte{"private-key": s.TLS().Key, "certificate": s.TLS().Certificate, "ca-cert": s.TLS().CA} {
+		file := filepath.Join(dir, name)
+		s.Expect(os.WriteFile(file, content, 0o600)).To(Succeed())
+		s.flags = append(s.flags, "--"+name+"="+file)
+	}
 }
