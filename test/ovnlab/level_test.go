@@ -4,6 +4,7 @@
 package ovnlab_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"testing"
@@ -45,7 +46,11 @@ func TestRequire(t *testing.T) {
 func TestBest(t *testing.T) {
 	g := NewWithT(t)
 	level, why := ovnlab.Best()
-	t.Logf("best: %s; %s; not proven: %s", level, why, level.NotProven())
+	said := fmt.Sprintf("OVN level %s", level)
+	if why != "" {
+		said += "; " + why
+	}
+	t.Logf("%s. NOT PROVEN: %s", said, level.NotProven()) // make test-dataplane shows this line
 	g.Expect(why == "").To(Equal(level == ovnlab.Namespaces))
 	g.Expect(ovnlab.Possible(level)).To(Succeed())
 	g.Expect(ovnlab.Possible(ovnlab.StandIn)).To(Succeed())
