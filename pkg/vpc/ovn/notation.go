@@ -27,12 +27,13 @@ func tagged(value json.RawMessage, tag string) (json.RawMessage, bool) {
 	return pair[1], true
 }
 
-// elements are those of a set, which is written as its element if it has one.
+// elements are those of a set, which is written as its element if it has one. libovsdb's server leaves out columns that hold
+// nothing but their default.
 func elements(value json.RawMessage) ([]json.RawMessage, error) {
 	inner, isSet := tagged(value, "set")
 	switch {
 	case len(value) == 0:
-		return nil, errNotation
+		return nil, nil
 	case !isSet:
 		return []json.RawMessage{value}, nil
 	}
@@ -92,6 +93,9 @@ func reference(value json.RawMessage) (string, error) {
 
 // entry is a value of a map of strings; empty if it has no such key.
 func entry(value json.RawMessage, key string) (string, error) {
+	if len(value) == 0 {
+		return "", nil
+	}
 	inner, isMap := tagged(value, "map")
 	var pairs [][]string
 	if !isMap || json.Unmarshal(inner, &pairs) != nil {

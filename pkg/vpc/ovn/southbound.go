@@ -99,7 +99,7 @@ func readChassis(s *schema, rows map[string][]row) (map[string]string, []vpc.Cha
 	private := map[string]int64{}
 	for _, r := range rows[chassisPrivate] {
 		name, errName := one[string](r["name"], false)
-		config, errConfig := one[int64](r[nbCfg], false)
+		config, errConfig := one[int64](r[nbCfg], true)
 		if errName != nil || errConfig != nil {
 			return nil, nil, fmt.Errorf("a row of %s: %w", chassisPrivate, errNotation)
 		}
@@ -112,7 +112,7 @@ func readChassis(s *schema, rows map[string][]row) (map[string]string, []vpc.Cha
 		config, own := private[name]
 		var errConfig error
 		if !own && s.has(chassis, nbCfg) {
-			config, errConfig = one[int64](r[nbCfg], false)
+			config, errConfig = one[int64](r[nbCfg], true)
 		}
 		if errUUID != nil || errName != nil || errConfig != nil || uuid == "" || name == "" {
 			return nil, nil, fmt.Errorf("a row of %s: %w", chassis, errNotation)
