@@ -81,7 +81,7 @@ func (c *connection) end(why error) {
 	c.endOnce.Do(func() {
 		c.why = why
 		close(c.ended)
-		c.conn.Close()
+		_ = c.conn.Close() // Nothing follows from how it ends.
 	})
 }
 

@@ -187,24 +187,24 @@ func (s *session) leads(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range results[0].Rows {
-		model, err := one[string](r["model"], false)
-		if err != nil {
-			return malformed("column model of Database: %w", err)
-		}
-		connected, errConnected := one[bool](r["connected"], false)
-		leader, errLeader := one[bool](r["leader"], false)
-		switch {
-		case model != "clustered":
-			s.mayLag = false
-		case errConnected != nil || errLeader != nil:
-			return malformed("columns connected and leader of Database")
-		case !connected || !leader:
-			return refused("this server does not lead the cluster of the database, so its answers may be old: name all its members, separated by commas")
-		}
-		return nil
+	if len(results[0].Rows) != 1 {
+		return refused("it does not say whether it leads the cluster of database %s", name)
 	}
-	return refused("it does not say whether it leads the cluster of database %s", name)
+	r := results[0].Rows[0]
+	model, errModel := one[string](r["model"], false)
+	connected, errConnected := one[bool](r["connected"], false)
+	leader, errLeader := one[bool](r["leader"], false)
+	switch {
+	case errModel != nil:
+		return malformed("column model of Database: %w", errModel)
+	case model != "clustered":
+		s.mayLag = false
+	case errConnected != nil || errLeader != nil:
+		return malformed("columns connected and leader of Database")
+	case !connected || !leader:
+		return refused("this server does not lead the cluster of the database, so its answers may be old: name all its members, separated by commas")
+	}
+	return nil
 }
 
 // transact returns the results of the operations, all of which succeeded.

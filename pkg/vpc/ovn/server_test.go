@@ -75,9 +75,9 @@ func (f *front) start() {
 func (f *front) stop() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.listener.Close()
+	_ = f.listener.Close()
 	for conn := range f.conns {
-		conn.Close()
+		_ = conn.Close()
 	}
 }
 
@@ -103,7 +103,7 @@ func (f *front) hang() (resume func()) {
 
 func (f *front) serve(conn net.Conn) {
 	defer func() {
-		conn.Close()
+		_ = conn.Close()
 		f.mu.Lock()
 		delete(f.conns, conn)
 		f.mu.Unlock()
