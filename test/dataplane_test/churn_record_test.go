@@ -38,8 +38,6 @@ type finding struct {
 	// again; worst is how long after.
 	late  int
 	worst time.Duration
-	// lateOf counts them for each stay, by its number.
-	lateOf map[int]int
 	// before counts frames exchanged with a tenant before any attachment to it was asked for.
 	before int
 	// early are frames exchanged after the attachment was asked for and before it was said to be proven: a proof comes after what
@@ -54,7 +52,7 @@ type finding struct {
 
 // judge orders the captured frames by their arrival against what was said when.
 func (it *itinerary) judge(t *traffic, peers []*server) finding {
-	f := finding{lateOf: map[int]int{}, probes: t.count()}
+	f := finding{probes: t.count()}
 	byNumber := map[uint16]*server{it.mover.number: it.mover}
 	for _, p := range peers {
 		byNumber[p.number] = p
@@ -99,7 +97,6 @@ func (it *itinerary) place(f *finding, tenant string, at time.Time) {
 		f.before++
 	case !it.stays[last].holds(at):
 		f.late++
-		f.lateOf[last]++
 		f.worst = max(f.worst, at.Sub(it.stays[last].detached))
 	}
 }
