@@ -57,10 +57,19 @@ func (s *site) sb(table string) []map[string]any {
 	return s.ask(s.Southbound(), "OVN_Southbound", table)
 }
 
-// column is one column of all rows, sorted.
+// column is one column of all rows, sorted; a map as "key=value" with spaces between.
 func column(rows []map[string]any, name string) []string {
 	out := []string{}
 	for _, row := range rows {
+		if value, ok := row[name].([]any); ok && value[0] == "map" {
+			var pairs []string
+			for _, pair := range value[1].([]any) {
+				pairs = append(pairs, fmt.Sprintf("%v=%v", pair.([]any)...))
+			}
+			slices.Sort(pairs)
+			out = append(out, strings.Join(pairs, " "))
+			continue
+		}
 		out = append(out, fmt.Sprint(row[name]))
 	}
 	slices.Sort(out)
@@ -136,7 +145,7 @@ func TestTopologyHasDPFsNames(t *testing.T) {
 		s.Expect(column(s.nb("Logical_Router_Policy"), "priority")).To(Equal([]string{"10", "100"}))
 		s.Expect(column(s.nb("NAT"), "external_ip")).To(Equal([]string{"198.19.1.1", "198.19.1.2"}))
 		s.Expect(column(s.nb("DHCP_Options"), "options")).To(Equal([]string{
-			"[map [[lease_time 3600] [router 10.10.1.1] [server_id 10.10.1.1] [server_mac fe:00:0a:0a:01:01]]]",
+			"lease_time=3600 router=10.10.1.1 server_id=10.10.1.1 server_mac=fe:00:0a:0a:01:01",
 		}))
 		for table, rows := range map[string]int{"Logical_Router_Static_Route": 6, "Logical_Router_Port": 7} {
 			s.Expect(s.nb(table)).To(HaveLen(rows), table)
