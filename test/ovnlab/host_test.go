@@ -35,10 +35,16 @@ func TestLeaseAndPing(t *testing.T) {
 	second := netip.MustParseAddr("10.10.1.12")
 	s.Expect(s.Ping(s.ctx, name(1), port, second)).To(Succeed())
 	s.Expect(s.Ping(s.ctx, name(3), port, second)).To(Succeed())
+	got, err := s.Received(name(1), port)
+	s.Expect(err).NotTo(HaveOccurred())
+	s.Expect(got).NotTo(BeEmpty())
+	for _, f := range got {
+		s.Expect(f.Data[6:12]).NotTo(Equal(mac(1)), "what the host's own stack sent")
+	}
 	s.Expect(s.Unplug(s.ctx, name(4), port)).To(Succeed())
 	s.Expect(s.Ping(s.ctx, name(3), port, second)).NotTo(Succeed(), "red's host of that address must not answer")
 	s.Expect(s.Ping(s.ctx, name(1), port, second)).To(Succeed())
-	_, err := s.Lease(s.ctx, name(4), port)
+	_, err = s.Lease(s.ctx, name(4), port)
 	s.Expect(err).To(HaveOccurred())
 }
 

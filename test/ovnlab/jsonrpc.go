@@ -51,6 +51,15 @@ type response struct {
 	Error  json.RawMessage `json:"error"`
 }
 
+// refusedError is a daemon's answer that it will not do what it was asked for. All other errors are of the way to it.
+type refusedError struct {
+	address, method, reason string
+}
+
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("%s refuses %s: %s", e.address, e.method, e.reason)
+}
+
 // call asks one question on a connection of its own, so that no restart of the daemon outdates it.
 func (e endpoint) call(ctx context.Context, method string, params any) (json.RawMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -75,7 +84,7 @@ func (e endpoint) call(ctx context.Context, method string, params any) (json.Raw
 			continue
 		}
 		if len(answer.Error) > 0 && string(answer.Error) != "null" {
-			return nil, fmt.Errorf("%s refuses %s: %s", e.address, method, answer.Error)
+			return nil, &refusedError{address: e.address, method: method, reason: string(answer.Error)}
 		}
 		return answer.Result, nil
 	}
