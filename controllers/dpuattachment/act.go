@@ -53,7 +53,7 @@ func (r *Reconciler) act(ctx context.Context, o *observation, d *decision) (ctrl
 	return ctrl.Result{RequeueAfter: r.interval(o, paceTransition)}, nil
 }
 
-// raise raises a barrier. One whose outcome is not known is begun again: to raise it once more does no harm.
+// raise raises a barrier. One whose outcome is not known is raised again, which does no harm.
 func (r *Reconciler) raise(ctx context.Context, o *observation, d *decision) {
 	value, err := o.fabric.OVN.Raise(ctx)
 	if err == nil {
@@ -63,7 +63,6 @@ func (r *Reconciler) raise(ctx context.Context, o *observation, d *decision) {
 		return
 	}
 	ctrl.LoggerFrom(ctx).Error(err, "Cannot raise a barrier in OVN")
-	d.progress.barrier = vpc.Barrier{}
 	if d.proven != "" || d.attached.reason == infrav1.DetachUnprovenReason {
 		return
 	}

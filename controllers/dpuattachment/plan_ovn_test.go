@@ -273,8 +273,11 @@ func TestRepairsBeginAgain(t *testing.T) {
 	if d.write == nil || d.write.step != vpc.StepRepair || !d.progress.again {
 		t.Fatalf("decided %+v", d)
 	}
+	silent := scene().running(t).asked(yes).proven(infrav1.EvidenceBarrier).bound(true)
+	silent.progress = d.progress
+	nodeSilent(silent)
 	healed := scene().running(t).asked(yes).proven(infrav1.EvidenceBarrier).bound(true)
-	healed.progress = d.progress
+	healed.progress = decide(silent).progress
 	if d := decide(healed); d.proven != "" || d.raise == nil {
 		t.Errorf("decided %+v", d)
 	}

@@ -59,6 +59,8 @@ func TestPlanBarrier(t *testing.T) {
 	other.Generation++
 	passed := twice
 	passed.Passed = now
+	unregistered := once
+	unregistered.Then = map[string]int64{"dpu-2": 7}
 	for _, tc := range []struct {
 		name    string
 		barrier Barrier
@@ -89,6 +91,7 @@ func TestPlanBarrier(t *testing.T) {
 		{"own counts back", twice, attaching, party, saying(0, 9, 9), 0, BarrierRaise, 0, "raising barrier 1"},
 		{"a peer counts back", twice, attaching, party, saying(9, 9, 0), 0, BarrierRaise, 0, "raising barrier 1"},
 		{"own chassis is gone", twice, attaching, party, OVN{}, 0, BarrierRaise, 0, "raising barrier 1"},
+		{"own chassis was never there", unregistered, attaching, party, OVN{Chassis: saying(8, 8, 8).Chassis[1:]}, 0, BarrierWait, 1, "for chassis dpu-1 "},
 		{"OVN is away", twice, attaching, party, OVN{Err: errors.New("no route")}, 0, BarrierWait, 0, "cannot be read: no route"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

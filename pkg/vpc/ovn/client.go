@@ -85,7 +85,7 @@ func (c *Client) Read(ctx context.Context) (reading vpc.OVN, err error) {
 // made or not, which harms nobody.
 func (c *Client) Raise(ctx context.Context) (int64, error) {
 	if c.northbound == nil {
-		return 0, &Error{Database: Northbound, Kind: Refused, Err: errors.New("no endpoint is named for it"), unsent: true}
+		return 0, errNoNorthbound
 	}
 	started := c.config.Clock.Now()
 	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
@@ -122,16 +122,56 @@ func raise(ctx context.Context, s *session) (int64, error) {
 			Op: ovsdb.OperationMutate, Table: "NB_Global", Where: always,
 			Mutations: []ovsdb.Mutation{*ovsdb.NewMutation("nb_cfg", ovsdb.MutateOperationAdd, 1)},
 		},
-		ovsdb.Operation{Op: ovsdb.OperationSelect, Table: "NB_Global", Columns: []string{"nb_cfg"}},
+		currentValue,
 	)
 	if err != nil {
 		return 0, err
 	}
-	if count := results[0].Count; count == nil || *count != 1 || len(results[1].Rows) != 1 {
+	if count := results[0].Count; count == nil || *count != 1 {
 		return 0, malformed("there is not one row in NB_Global: is ovn-northd running?")
 	}
-	value, err := one[int64](results[1].Rows[0]["nb_cfg"], false)
-	if err != nil || value <= 0 {
+	value, err := valueIn(results[1])
+	if err == nil && value == 0 {
+		return 0, malformed("column nb_cfg of NB_Global is 0 after it was raised")
+	}
+	return value, err
+}
+
+// Probe says whether the northbound database answers, and changes nothing.
+func (c *Client) Probe(ctx context.Context) error {
+	if c.northbound == nil {
+		return errNoNorthbound
+	}
+	started := c.config.Clock.Now()
+	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
+	defer cancel()
+	err := c.northbound.use(ctx, true, func(s *session) error {
+		results, err := s.transact(ctx, northboundDatabase, currentValue)
+		if err != nil {
+			return err
+		}
+		_, err = valueIn(results[0])
+		return err
+	})
+	if err != nil {
+		err = about(err, Northbound, c.config.Northbound)
+	}
+	c.observe("Probe", started, err)
+	return err
+}
+
+// errNoNorthbound stands for a question to a database that is not named.
+var errNoNorthbound = &Error{Database: Northbound, Kind: Refused, Err: errors.New("no endpoint is named for it"), unsent: true}
+
+// currentValue asks for NB_Global.nb_cfg.
+var currentValue = ovsdb.Operation{Op: ovsdb.OperationSelect, Table: "NB_Global", Columns: []string{"nb_cfg"}}
+
+func valueIn(selected result) (int64, error) {
+	if len(selected.Rows) != 1 {
+		return 0, malformed("there is not one row in NB_Global: is ovn-northd running?")
+	}
+	value, err := one[int64](selected.Rows[0]["nb_cfg"], true)
+	if err != nil || value < 0 {
 		return 0, malformed("column nb_cfg of NB_Global")
 	}
 	return value, nil

@@ -72,6 +72,7 @@ func TestAsksNothingElse(t *testing.T) {
 			g.Expect(err).NotTo(HaveOccurred())
 			_, err = c.Raise(t.Context())
 			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(c.Probe(t.Context())).To(Succeed())
 		}
 	}
 	work()
@@ -104,6 +105,7 @@ func TestAsksNothingElse(t *testing.T) {
 		`transact ["OVN_Northbound",`+
 			`{"op":"mutate","table":"NB_Global","mutations":[["nb_cfg","+=",1]],"where":[["nb_cfg","\u003e=",0]]},`+
 			`{"where":[],"op":"select","table":"NB_Global","columns":["nb_cfg"]}]`,
+		`transact ["OVN_Northbound",{"where":[],"op":"select","table":"NB_Global","columns":["nb_cfg"]}]`,
 	))
 }
 

@@ -31,19 +31,19 @@ type Config struct {
 	// CA, Certificate and Key are PEM, needed for ssl alone. Servers are verified with CA and nothing else, by the address or name
 	// in the endpoint.
 	CA, Certificate, Key []byte
-	// Timeout of one Read or Raise, besides the caller's own; zero means DefaultTimeout.
+	// Timeout of one Call, besides the caller's own; zero means DefaultTimeout.
 	Timeout time.Duration
 	// MaxAnswer is how many bytes an answer may have; zero means DefaultMaxAnswer.
 	MaxAnswer int64
 	// Clock says when a reading started; nil means the real one.
 	Clock clock.PassiveClock
-	// Observe, if set, is told of every Read and Raise after it ended. It must not block.
+	// Observe, if set, is told of every Call after it ended. It must not block.
 	Observe func(Call)
 }
 
-// Call is one Read or Raise that ended.
+// Call is one Read, Raise or Probe that ended.
 type Call struct {
-	// Operation is "Read" or "Raise".
+	// Operation is "Read", "Raise" or "Probe".
 	Operation string
 	// Kind is that of the Error; empty if there was none.
 	Kind Kind

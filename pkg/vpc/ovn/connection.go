@@ -66,10 +66,7 @@ func dial(ctx context.Context, to endpoint, maxAnswer int64) (*connection, error
 		conn, err = (&tls.Dialer{NetDialer: dialer, Config: to.tls}).DialContext(ctx, "tcp", to.address)
 	}
 	if err != nil {
-		if ctx.Err() != nil {
-			err = cause(ctx)
-		}
-		return nil, &Error{Kind: Unreachable, Endpoint: to.text, Err: err, unsent: true}
+		return nil, &Error{Kind: Unreachable, Endpoint: to.text, Err: plain(ctx, err), unsent: true}
 	}
 	c := &connection{conn: conn, endpoint: to.text, replies: make(chan message, 1), ended: make(chan struct{})}
 	go c.read(maxAnswer)
@@ -176,7 +173,7 @@ func (c *connection) ask(ctx context.Context, method string, params []any, resul
 	}
 	c.id++
 	if err := c.write(ctx, request{Method: method, Params: params, ID: c.id}); err != nil {
-		c.end(unreachable(err))
+		c.end(unreachable(plain(ctx, err)))
 		return c.whyEnded(ctx)
 	}
 	select {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 )
 
@@ -102,6 +103,19 @@ func cause(ctx context.Context) error {
 		return errTimeout
 	}
 	return ctx.Err()
+}
+
+// plain is the context's end instead of what it did to the network, which may notice the deadline first.
+func plain(ctx context.Context, err error) error {
+	var network net.Error
+	switch {
+	case ctx.Err() != nil:
+		return cause(ctx)
+	case errors.As(err, &network) && network.Timeout():
+		return errTimeout
+	default:
+		return err
+	}
 }
 
 // saidBy quotes what a server wrote, as far as a person wants to read it.
