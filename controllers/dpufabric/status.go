@@ -17,7 +17,8 @@ import (
 
 // ownedConditions are written by this controller alone; Ready is the first of the others that is not True.
 var ownedConditions = []string{
-	infrav1.CredentialsValidCondition, infrav1.DPFReachableCondition, infrav1.ClaimSourcesReadyCondition, infrav1.ReadyCondition,
+	infrav1.CredentialsValidCondition, infrav1.DPFReachableCondition, infrav1.ClaimSourcesReadyCondition, infrav1.OVNReachableCondition,
+	infrav1.ReadyCondition,
 }
 
 func set(fabric *infrav1.DPUFabric, condition string, status metav1.ConditionStatus, reason, message string) {
@@ -50,6 +51,7 @@ func report(fabric *infrav1.DPUFabric, seen *observation) {
 		reportDPF(fabric, seen)
 		reportSources(fabric, seen)
 	}
+	reportOVN(fabric, seen)
 	summarise(fabric)
 }
 
@@ -107,6 +109,42 @@ func reportSources(fabric *infrav1.DPUFabric, seen *observation) {
 	set(fabric, infrav1.ClaimSourcesReadyCondition, metav1.ConditionFalse, reason, enumerate(messages))
 }
 
+// reportOVN says nothing of a fabric that names no OVN databases.
+func reportOVN(fabric *infrav1.DPUFabric, seen *observation) {
+	backend := fabric.Spec.Backend.OVNVPC
+	if backend == nil || backend.OVN == nil {
+		conditions.Delete(fabric, infrav1.OVNReachableCondition)
+		return
+	}
+	if len(seen.ovn) == 0 {
+		set(fabric, infrav1.OVNReachableCondition, metav1.ConditionUnknown, infrav1.NotStartedReason, "OVN's databases were not asked yet")
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(seen.ovn)) {
+		err := seen.ovn[name]
+		if unusable, ok := scope.AsUnusable(err); ok {
+			set(fabric, infrav1.OVNReachableCondition, metav1.ConditionFalse, unusable.Reason, unusable.Error())
+			return
+		}
+		if err != nil {
+			set(fabric, infrav1.OVNReachableCondition, metav1.ConditionFalse, infrav1.OVNUnreachableReason, ovnMessage(seen.ovn))
+			return
+		}
+	}
+	set(fabric, infrav1.OVNReachableCondition, metav1.ConditionTrue, infrav1.ReadyReason, "")
+}
+
+// ovnMessage says what each database did not do, and what to do about it.
+func ovnMessage(answers map[string]error) string {
+	var messages []string
+	for _, name := range slices.Sorted(maps.Keys(answers)) {
+		if err := answers[name]; err != nil {
+			messages = append(messages, err.Error())
+		}
+	}
+	return enumerate(messages) + "; look whether ovn-central runs, and at spec.backend.ovnVPC.ovn: no port is proven attached or detached until it answers"
+}
+
 // failures returns the messages of all errors in the order of their names, and the reason of the first.
 func failures(answers map[string]error) (reason string, messages []string) {
 	for _, name := range slices.Sorted(maps.Keys(answers)) {
@@ -126,7 +164,7 @@ func failures(answers map[string]error) (reason string, messages []string) {
 }
 
 func summarise(fabric *infrav1.DPUFabric) {
-	for _, name := range ownedConditions[:3] {
+	for _, name := range ownedConditions[:len(ownedConditions)-1] {
 		if c := conditions.Get(fabric, name); c != nil && c.Status != metav1.ConditionTrue {
 			set(fabric, infrav1.ReadyCondition, c.Status, c.Reason, c.Message)
 			return
