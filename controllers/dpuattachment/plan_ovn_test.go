@@ -290,6 +290,11 @@ func TestAddressAndGradeInTheStatus(t *testing.T) {
 	if port := o.attachment.Status.Ports[0]; port.Address != "10.64.0.7" || port.Evidence != infrav1.EvidenceBound {
 		t.Errorf("attached: %+v", port)
 	}
+	own(o).Addresses = nil
+	report(o, decide(o))
+	if port := o.attachment.Status.Ports[0]; port.Address != "10.64.0.7" || port.Evidence != infrav1.EvidenceBound {
+		t.Errorf("no address said: %+v", port)
+	}
 	unbind(o)
 	report(o, decide(o))
 	if port := o.attachment.Status.Ports[0]; port.Address != "10.64.0.7" || port.Evidence != "" {

@@ -103,7 +103,7 @@ func reportPorts(o *observation, d decision, now metav1.Time) {
 		next.State = d.proven
 		switch d.proven {
 		case infrav1.AttachmentStateAttached:
-			next.Address = o.addressOf(port.Name)
+			next.Address = cmp.Or(o.addressOf(port.Name), next.Address)
 		case infrav1.AttachmentStateDetached:
 			next.Address = ""
 		}
@@ -120,7 +120,8 @@ func reportPorts(o *observation, d decision, now metav1.Time) {
 	status.Ports = ports
 }
 
-// addressOf is the tenant address of a port, where OVN gives it.
+// addressOf is the tenant address of a port, where OVN gives it. What it gave before stays known while it does not: the northbound
+// database, which has some, may be away.
 func (o *observation) addressOf(name string) string {
 	for i := range o.cards {
 		c := &o.cards[i]
