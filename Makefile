@@ -64,6 +64,15 @@ bench: build controlplane ## Measure the manager against its budgets (8 minutes)
 	@cd test && go build -o $(BIN)/bench ./cmd/bench
 	@$(BIN)/bench
 
+# How often a server moves red, pool, blue, pool for each grade of evidence; make test-dataplane has it move 3 times.
+ROUNDS ?= 50
+
+.PHONY: bench-dataplane
+bench-dataplane: controlplane ## Measure each grade of evidence on a real OVN, with ROUNDS=50, also under faults (30 minutes): out/dataplane.md.
+	@mkdir -p $(ROOT)/out
+	cd test && REQUIRE_OVN=1 go test -count=1 -v -timeout 2h ./dataplane_test/ -run '^TestChurn' \
+		-args -rounds=$(ROUNDS) -fault-grades=ServiceInterface,Bound,Barrier -report=$(ROOT)/out/dataplane.md
+
 # All settings but the URL are read from the environment, to which make adds the variables of its command line.
 MAAS_TIMEOUT ?= 3h
 

@@ -6,6 +6,7 @@ package dataplane_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 // provider sends them. There is no margin to their disadvantage.
 func TestChurn(t *testing.T) {
 	s, c := onSwitches(t)
-	var report figures
+	var measured figures
 	for _, grade := range chosen(*grades) {
 		t.Run(string(grade), func(t *testing.T) {
 			g := NewWithT(t)
@@ -33,7 +34,7 @@ func TestChurn(t *testing.T) {
 			for _, m := range moves {
 				g.Expect(m.grade).To(Equal(grade), "%s of %s", m.state, m.tenant)
 			}
-			report.add(grade, moves, found)
+			measured.add(grade, moves, found)
 			t.Logf("%d rounds: %s", *rounds, found)
 			g.Expect(found.between).To(BeZero(), "frames between red's and blue's own servers")
 			g.Expect(found.before).To(BeZero(), "frames before any attachment was asked for")
@@ -48,7 +49,7 @@ func TestChurn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Log("\n" + report.table(floor))
+	publish(t, fmt.Sprintf("%d rounds red, pool, blue, pool for each grade of evidence", *rounds), measured.table(floor))
 }
 
 // churn moves the server so many times through both VPCs, and judges what was captured meanwhile. It ends in the pool.

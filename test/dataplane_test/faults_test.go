@@ -37,6 +37,13 @@ var faults = []fault{
 			return resume()
 		}, err
 	}},
+	{"DPF's agent leaves the port plugged", func(_ context.Context, s *site, c cast) (func(context.Context) error, error) {
+		remember := s.lab.DPF.Inject(dpfsim.Fault{Kind: dpfsim.AgentForgetsPort, Target: c.mover.dpu})
+		return func(context.Context) error {
+			remember()
+			return nil
+		}, nil
+	}},
 	{"a peer's ovn-controller hangs", func(_ context.Context, s *site, c cast) (func(context.Context) error, error) {
 		resume, err := s.ovn.HangController(c.red[0].dpu)
 		return func(context.Context) error { return resume() }, err
@@ -73,6 +80,8 @@ type trial struct {
 	// after the fault was mended.
 	said        bool
 	took, after time.Duration
+	// lasted is how long the fault lasted after the state was said to be proven.
+	lasted time.Duration
 	// wrongly says what the frames said against it; empty if nothing.
 	wrongly string
 	found   finding
@@ -97,7 +106,7 @@ func TestChurnUnderFaults(t *testing.T) {
 						rows[key] = map[infrav1.EvidenceGrade]trial{}
 					}
 					rows[key][grade] = tried
-					t.Logf("%s: %s (%s s in all)", key, tried, time.Since(begun).Round(100*time.Millisecond))
+					t.Logf("%s: %s (%s in all)", key, tried, time.Since(begun).Round(100*time.Millisecond))
 					g.Expect(tried.found.between).To(BeZero(), key)
 					if grade == infrav1.EvidenceBarrier {
 						g.Expect(tried.found.late).To(BeZero(), key)
@@ -106,7 +115,7 @@ func TestChurnUnderFaults(t *testing.T) {
 			}
 		})
 	}
-	t.Log("\n" + faultTable(rows))
+	publish(t, "What each grade of evidence says under a fault", faultTable(rows))
 }
 
 // try lets the moving server go into red's VPC, or out of it, under a fault. Before and after it is in the pool.
@@ -160,7 +169,7 @@ func (s *site) tryMove(ctx context.Context, t *traffic, c cast, f fault, it *iti
 		return err
 	}
 	this := &it.stays[len(it.stays)-1]
-	if r.took, r.after = m.took(), m.declared.Sub(mended); r.state == infrav1.AttachmentStateDetached {
+	if r.took, r.after, r.lasted = m.took(), m.declared.Sub(mended), mended.Sub(m.declared); r.state == infrav1.AttachmentStateDetached {
 		this.detached = m.declared
 		return errors.Join(s.release(ctx, c.mover), s.observe(ctx, t, c))
 	}
@@ -206,12 +215,12 @@ func (s *site) sent(ctx context.Context, t *traffic, n int) error {
 func (r *trial) judge() {
 	if r.state == infrav1.AttachmentStateDetached {
 		if r.found.late > 0 {
-			r.wrongly = fmt.Sprintf("%d frames came later, for %s ms", r.found.late, ms(r.found.worst))
+			r.wrongly = fmt.Sprintf("%d frames came later, the last after %s of the %s ms the fault went on", r.found.late, ms(r.found.worst), ms(r.lasted))
 		}
 		return
 	}
 	// Attached: probes sent while the fault lasted on and the provider had said so must have arrived.
 	if r.said && r.found.whileAttached > 0 && r.found.lost > 0 {
-		r.wrongly = fmt.Sprintf("%d of %d probes were lost, the last sent %s ms later", r.found.lost, r.found.whileAttached, ms(r.found.lastLost))
+		r.wrongly = fmt.Sprintf("%d of %d probes were lost, the last sent after %s of the %s ms the fault went on", r.found.lost, r.found.whileAttached, ms(r.found.lastLost), ms(r.lasted))
 	}
 }

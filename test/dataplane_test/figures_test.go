@@ -73,6 +73,8 @@ func spread(of []time.Duration) string {
 // String says what came of a trial, as a cell of a table.
 func (r trial) String() string {
 	switch {
+	case r.wrongly != "" && !r.said:
+		return fmt.Sprintf("waited, but WRONG %s ms after the fault; %s", ms(r.after), r.wrongly)
 	case r.wrongly != "":
 		return fmt.Sprintf("WRONG: said so after %s ms; %s", ms(r.took), r.wrongly)
 	case r.said:

@@ -61,7 +61,7 @@ func (s *site) nothingCrosses(t *testing.T, c cast) {
 		g.Expect(err).NotTo(HaveOccurred())
 		both.add(m)
 	}
-	t.Log(both.table())
+	publish(t, "Two tenants with the same addresses, level "+s.ovn.Level().String(), both.table())
 	g.Expect(both.crossings).To(BeEmpty())
 	g.Expect(traffic.foreign(servers)).To(BeEmpty(), "frames of hosts and of OVN itself")
 	g.Expect(both.injected).To(BeNumerically(">=", enough))

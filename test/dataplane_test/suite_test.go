@@ -23,9 +23,10 @@ import (
 )
 
 var (
-	rounds = flag.Int("rounds", 5, "how often a server moves red, pool, blue, pool for each grade of evidence; 50 is the long form")
+	rounds = flag.Int("rounds", 3, "how often a server moves red, pool, blue, pool for each grade of evidence; 50 is the long form")
 	grades = flag.String("grades", "ServiceInterface,Bound,Barrier", "the grades of evidence to run with")
-	faulty = flag.String("fault-grades", "ServiceInterface,Bound,Barrier", "the grades of evidence to run with under faults")
+	faulty = flag.String("fault-grades", "Barrier", "the grades of evidence to run with under faults")
+	report = flag.String("report", "", "a file for the tables")
 )
 
 // timeScale makes the simulated DPF this much faster than its lab timing, so that what is measured is the provider and OVN.
@@ -35,6 +36,12 @@ func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
 	flag.Parse()
 	code := m.Run()
+	if *report != "" {
+		if err := os.WriteFile(*report, []byte(strings.Join(published, "\n")), 0o600); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = max(code, 1)
+		}
+	}
 	if shared != nil {
 		if err := shared.stop(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -42,6 +49,16 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(code)
+}
+
+// published are the tables of all tests.
+var published []string
+
+// publish logs a table, and keeps it for the report.
+func publish(t *testing.T, title, table string) {
+	t.Helper()
+	t.Log(title + "\n" + table)
+	published = append(published, "## "+title+"\n\n"+table)
 }
 
 // shared is the site at level Switches, which tests use one after the other; each leaves it as it found it.
