@@ -47,8 +47,8 @@ func raised(t *testing.T, b Barrier, value, then int64) Barrier {
 
 // TestPlanBarrier is the table of what is done about a barrier.
 func TestPlanBarrier(t *testing.T) {
-	once, twice := raised(t, Barrier{}, 8, 7), Barrier{}
-	twice = raised(t, once, 9, 8)
+	once := raised(t, Barrier{}, 8, 7)
+	twice := raised(t, once, 9, 8)
 	silent := party
 	silent.Silent = map[string]string{"dpu-3": "Node dpu-3 is not Ready"}
 	ownSilent := party
