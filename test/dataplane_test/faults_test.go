@@ -69,8 +69,17 @@ var faults = []fault{
 	}},
 }
 
-// longEnough is how long a fault lasts while the provider does not say what was asked: many times what it takes without the fault.
-const longEnough = 2 * time.Second
+// patiently is how many times longer than without a fault the provider may take before it counts as waiting, within limits.
+const (
+	patiently     = 3
+	shortestFault = 2 * time.Second
+	longestFault  = 8 * time.Second
+)
+
+// longEnough is how long a fault lasts while the provider does not say what was asked.
+func (s *site) longEnough(state infrav1.AttachmentState) time.Duration {
+	return min(max(patiently*s.usual[state], shortestFault), longestFault)
+}
 
 // trial is one move under a fault.
 type trial struct {
@@ -155,7 +164,7 @@ func (s *site) tryMove(ctx context.Context, t *traffic, c cast, f fault, it *iti
 	}
 	asked, err := s.askFor(ctx, c.mover, r.state, it)
 	if err == nil {
-		r.said, err = s.saysWithin(ctx, c.mover, r.state, longEnough)
+		r.said, err = s.saysWithin(ctx, c.mover, r.state, s.longEnough(r.state))
 	}
 	if err == nil && r.said {
 		err = s.sent(ctx, t, afterwards)

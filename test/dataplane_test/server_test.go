@@ -62,7 +62,11 @@ func (s *site) attach(ctx context.Context, sv *server, tenant string) (move, err
 	if err != nil {
 		return move{}, err
 	}
-	return s.proven(ctx, sv, infrav1.AttachmentStateAttached, asked)
+	m, err := s.proven(ctx, sv, infrav1.AttachmentStateAttached, asked)
+	if err == nil && sv.name == "mover" {
+		s.usual[m.state] = m.took()
+	}
+	return m, err
 }
 
 // askDetach asks for the server to leave its tenant.
@@ -81,6 +85,7 @@ func (s *site) detach(ctx context.Context, sv *server) (move, error) {
 	if err != nil {
 		return m, err
 	}
+	s.usual[m.state] = m.took()
 	return m, s.release(ctx, sv)
 }
 
