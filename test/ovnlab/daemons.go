@@ -45,6 +45,9 @@ type daemons struct {
 	dir, run string
 	central  *central
 	path     datapath
+	// life ends when close begins: tools that wait for a daemon wait no longer.
+	life context.Context
+	end  context.CancelFunc
 
 	mu     sync.Mutex
 	dpus   map[string]*dpu
@@ -94,10 +97,10 @@ func startDaemons(ctx context.Context, options Options) (plane, error) {
 	if l.dir == "" {
 		l.dir = run
 	}
-	if l.dir, err = filepath.Abs(l.dir); err != nil {
-		return nil, err
+	l.life, l.end = context.WithCancel(context.WithoutCancel(ctx))
+	if l.dir, err = filepath.Abs(l.dir); err == nil {
+		l.supervisor, err = proc.NewSupervisor(l.dir, options.Log)
 	}
-	l.supervisor, err = proc.NewSupervisor(l.dir, options.Log)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(run))
 	}
@@ -168,6 +171,10 @@ func (l *daemons) launch(ctx context.Context, spec proc.Spec) (*proc.Process, er
 
 // tool runs one of OVN's or OVS's command line tools to its end.
 func (l *daemons) tool(ctx context.Context, name string, args ...string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(l.life, cancel)
+	defer stop()
 	return runCommand(ctx, l.programs[name], args...)
 }
 
@@ -210,13 +217,16 @@ func (l *daemons) close(ctx context.Context) error {
 	if again {
 		return nil
 	}
+	l.end()
 	ctx = context.WithoutCancel(ctx) // what was started is ended, however late it is
 	for _, p := range l.supervisor.Processes() {
 		_ = resume(p) // a stopped process does not hear that it should end
 	}
 	errs := []error{l.supervisor.Stop(ctx)}
 	for _, d := range l.members() {
-		errs = append(errs, d.closePorts())
+		d.mu.Lock() // whoever is changing it fails soon, now that its daemons are gone
+		errs = append(errs, d.halt(ctx), d.closePorts())
+		d.mu.Unlock()
 	}
 	if l.path != nil {
 		errs = append(errs, l.path.close(ctx))

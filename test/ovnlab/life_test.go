@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -202,6 +203,30 @@ func nothingStays(t *testing.T, level ovnlab.Level) {
 		t.Logf("given up after %s: %.100v", wait, err)
 		s.expectNothing(dir)
 		cancel()
+	}
+}
+
+// TestCloseWhileAdding: a lab that is closed while DPUs are being added leaves nothing either.
+func TestCloseWhileAdding(t *testing.T) {
+	for _, level := range []ovnlab.Level{ovnlab.Switches, ovnlab.Namespaces} {
+		t.Run(level.String(), func(t *testing.T) {
+			ovnlab.Require(t, level)
+			dir := t.TempDir()
+			t.Setenv("TMPDIR", dir)
+			for wait := time.Millisecond; wait < 300*time.Millisecond; wait *= 3 {
+				s := start(t, ovnlab.Options{Level: level}, 0)
+				var group sync.WaitGroup
+				for i := 1; i <= 3; i++ {
+					group.Go(func() { _ = s.AddDPU(s.ctx, name(i), ovnlab.Ports(port)...) })
+				}
+				timer := time.NewTimer(wait)
+				<-timer.C
+				s.Expect(s.Close(s.ctx)).To(Succeed())
+				group.Wait()
+				s.Expect(s.AddDPU(s.ctx, name(4))).NotTo(Succeed())
+				s.expectNothing(dir)
+			}
+		})
 	}
 }
 

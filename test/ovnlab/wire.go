@@ -101,6 +101,9 @@ func (w *wire) host(*dpu) (hostCommands, error) {
 }
 
 func (w *wire) discard(ctx context.Context, d *dpu) error {
+	if w.lab.life.Err() != nil {
+		return nil // the whole fabric goes
+	}
 	return w.fabric.vsctl(ctx, "--if-exists", "del-port", wireBridge, fmt.Sprintf("m%d", d.index))
 }
 
