@@ -147,7 +147,7 @@ func TestTopologyHasDPFsNames(t *testing.T) {
 		s.Expect(column(s.nb("DHCP_Options"), "options")).To(Equal([]string{
 			"lease_time=3600 router=10.10.1.1 server_id=10.10.1.1 server_mac=fe:00:0a:0a:01:01",
 		}))
-		for table, rows := range map[string]int{"Logical_Router_Static_Route": 6, "Logical_Router_Port": 7} {
+		for table, rows := range map[string]int{"Logical_Router_Static_Route": 7, "Logical_Router_Port": 7} {
 			s.Expect(s.nb(table)).To(HaveLen(rows), table)
 		}
 
