@@ -43,7 +43,7 @@ var (
 
 	ovnRequests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Name: "ovn_requests_total",
-		Help: "Questions to OVN's databases by fabric, operation (Read, Raise, Probe) and outcome (answered, unreachable, refused, malformed).",
+		Help: "Questions to OVN's databases by fabric, operation (Read, Raise, Addresses, Probe) and outcome (answered, unreachable, refused, malformed).",
 	}, []string{"fabric", "operation", "outcome"})
 
 	ovnLatency = prometheus.NewHistogramVec(prometheus.HistogramOpts{

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,8 +19,12 @@ import (
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc/ovn"
 )
 
-// ovnProbeTimeout bounds the question whether the northbound database answers.
-const ovnProbeTimeout = 10 * time.Second
+const (
+	// ovnProbeTimeout bounds the question whether the northbound database answers.
+	ovnProbeTimeout = 10 * time.Second
+	// ovnAddressesTimeout bounds what a reading waits for addresses, which are no evidence.
+	ovnAddressesTimeout = 3 * time.Second
+)
 
 // errOVNSlow stands for an answer that others wait for too.
 var errOVNSlow = errors.New("OVN's northbound database has not answered yet what others asked")
@@ -34,6 +39,8 @@ type sharedOVN struct {
 	southbound shared.Reading[vpc.OVN]
 	lastRead   ovnFailure
 	lastRaise  ovnFailure
+	// lastAddresses is of the northbound database's addresses, which only the one who reads asks for.
+	lastAddresses ovnFailure
 
 	mu sync.Mutex
 	// next is the increment that will be sent for those who wait by then; busy says that one is under way.
@@ -50,9 +57,9 @@ type raising struct {
 
 func newSharedOVN(client *ovn.Client, c clock.WithTicker, version ovnVersion, timeout time.Duration) *sharedOVN {
 	s := &sharedOVN{client: client, clock: c, version: version}
-	s.lastRead.clock, s.lastRaise.clock = c, c
+	s.lastRead.clock, s.lastRaise.clock, s.lastAddresses.clock = c, c, c
 	// The client's own deadline comes first.
-	s.southbound.Clock, s.southbound.Timeout, s.southbound.Patience = c, cmp.Or(timeout, ovn.DefaultTimeout)+time.Second, silentAfter
+	s.southbound.Clock, s.southbound.Timeout, s.southbound.Patience = c, cmp.Or(timeout, ovn.DefaultTimeout)+ovnAddressesTimeout+time.Second, silentAfter
 	return s
 }
 
@@ -105,12 +112,37 @@ func (s *sharedOVN) reading(ctx context.Context, notBefore time.Time) vpc.OVN {
 	reading, started, err := s.southbound.Get(ctx, notBefore, func(ctx context.Context) (vpc.OVN, error) {
 		reading, err := s.client.Read(ctx)
 		s.lastRead.note(ctx, err)
+		if err == nil {
+			s.addAddresses(ctx, &reading)
+		}
 		return reading, err
 	})
 	if err != nil {
 		return vpc.OVN{Err: err, Started: started}
 	}
 	return reading
+}
+
+// addAddresses adds what only the northbound database knows of ports. Where it does not say, they have none.
+func (s *sharedOVN) addAddresses(ctx context.Context, reading *vpc.OVN) {
+	lacking := func(binding vpc.Binding) bool { return len(binding.Addresses) == 0 }
+	if !s.client.HasNorthbound() || !slices.ContainsFunc(reading.Bindings, lacking) {
+		return
+	}
+	trying, err := s.lastAddresses.enter()
+	if err != nil {
+		return
+	}
+	defer s.lastAddresses.leave(trying)
+	bounded, cancel := context.WithTimeout(ctx, ovnAddressesTimeout)
+	defer cancel()
+	chosen, err := s.client.Addresses(bounded)
+	s.lastAddresses.note(ctx, err)
+	for i := range reading.Bindings {
+		if binding := &reading.Bindings[i]; lacking(*binding) {
+			binding.Addresses = chosen[binding.LogicalPort]
+		}
+	}
 }
 
 // raise sends one increment for all who wait when it is sent. It was asked for before, so its value is of later.

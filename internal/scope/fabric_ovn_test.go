@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +32,8 @@ type ovnServer struct {
 	asked []string
 	conns int
 	value int
+	// ports are rows of Port_Binding; where there are some, the southbound database is not held.
+	ports string
 }
 
 func newOVNServer(t *testing.T) *ovnServer {
@@ -76,7 +79,8 @@ func (s *ovnServer) answer(method string, params []json.RawMessage) string {
 	case "list_dbs":
 		return `["OVN_Southbound","OVN_Northbound"]`
 	case "get_schema":
-		return `{"tables":{"Port_Binding":{"columns":{"logical_port":1,"type":1,"chassis":1}},"Chassis":{"columns":{"name":1}}}}`
+		return `{"tables":{"Port_Binding":{"columns":{"logical_port":1,"type":1,"chassis":1}},"Chassis":{"columns":{"name":1}},
+			"Logical_Switch_Port":{"columns":{"name":1,"dynamic_addresses":1}}}}`
 	case "echo":
 		return `[]`
 	}
@@ -84,18 +88,23 @@ func (s *ovnServer) answer(method string, params []json.RawMessage) string {
 	kind := "read"
 	if raising {
 		kind = "raise"
+	} else if strings.Contains(string(params[1]), "Logical_Switch_Port") {
+		kind = "addresses"
 	}
 	s.mu.Lock()
 	s.asked = append(s.asked, kind)
-	held := s.held
+	held, ports := s.held, s.ports
 	s.mu.Unlock()
-	if held != nil {
+	if held != nil && (kind != "read" || ports == "") {
 		<-held
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !raising {
-		return `[{"rows":[]},{"rows":[{"_uuid":["uuid","c"],"name":"dpu1"}]}]`
+	switch kind {
+	case "addresses":
+		return `[{"rows":[{"name":"p","dynamic_addresses":"02:aa:00:00:00:01 10.64.0.5"}]}]`
+	case "read":
+		return `[{"rows":[` + ports + `]},{"rows":[{"_uuid":["uuid","c"],"name":"dpu1"}]}]`
 	}
 	s.value++
 	return `[{"count":1},{"rows":[{"nb_cfg":` + string(rune('0'+s.value)) + `}]}]`
@@ -197,6 +206,26 @@ func TestOVNReadingIsShared(t *testing.T) {
 	g.Expect(server.connections()).To(Equal(1))
 	g.Expect(calls[0].Fabric).To(Equal("f"))
 	g.Expect(calls[0].Operation).To(Equal("Read"))
+}
+
+// TestOVNAddresses: the addresses that northd chose are added, and readings are as good without them.
+func TestOVNAddresses(t *testing.T) {
+	g := NewWithT(t)
+	server, f := newOVNServer(t), ovnFabrics(t)
+	server.ports = `{"logical_port":"p"}`
+	f.options.OVNTimeout = 300 * time.Millisecond
+	object := ovnFabric("1", "tcp:"+server.address, nil)
+	reading := ovnOf(f, object).Reading(t.Context(), time.Now())
+	g.Expect(reading.Err).NotTo(HaveOccurred())
+	g.Expect(reading.Bindings[0].Addresses).To(Equal([]netip.Addr{netip.MustParseAddr("10.64.0.5")}))
+	release := server.hold()
+	defer release()
+	for range 20 {
+		reading = ovnOf(f, object).Reading(t.Context(), time.Now())
+		g.Expect(reading.Err).NotTo(HaveOccurred())
+		g.Expect(reading.Bindings[0].Addresses).To(BeEmpty())
+	}
+	g.Expect(server.questions("addresses")()).To(Equal(2))
 }
 
 // TestOVNRaiseIsShared: an increment that was sent serves nobody who asks later; all who do share the next.

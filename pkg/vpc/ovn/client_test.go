@@ -73,6 +73,7 @@ func TestAsksNothingElse(t *testing.T) {
 			_, err = c.Raise(t.Context())
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(c.Probe(t.Context())).To(Succeed())
+			g.Expect(c.Addresses(t.Context())).To(Equal(map[string][]netip.Addr{"ns_p2": {netip.MustParseAddr("10.64.0.6")}}))
 		}
 	}
 	work()
@@ -106,6 +107,7 @@ func TestAsksNothingElse(t *testing.T) {
 			`{"op":"mutate","table":"NB_Global","mutations":[["nb_cfg","+=",1]],"where":[["nb_cfg","\u003e=",0]]},`+
 			`{"where":[],"op":"select","table":"NB_Global","columns":["nb_cfg"]}]`,
 		`transact ["OVN_Northbound",{"where":[],"op":"select","table":"NB_Global","columns":["nb_cfg"]}]`,
+		`transact ["OVN_Northbound",{"where":[],"op":"select","table":"Logical_Switch_Port","columns":["name","dynamic_addresses"]}]`,
 	))
 }
 

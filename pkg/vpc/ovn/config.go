@@ -41,9 +41,9 @@ type Config struct {
 	Observe func(Call)
 }
 
-// Call is one Read, Raise or Probe that ended.
+// Call is one question that ended.
 type Call struct {
-	// Operation is "Read", "Raise" or "Probe".
+	// Operation is "Read", "Raise", "Addresses" or "Probe".
 	Operation string
 	// Kind is that of the Error; empty if there was none.
 	Kind Kind

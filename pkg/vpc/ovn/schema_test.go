@@ -21,7 +21,8 @@ const (
 		"Datapath_Binding":{"isRoot":true,"columns":{"external_ids":{"type":{"key":"string","value":"string","min":0,"max":"unlimited"}}}},
 		"Chassis":{"isRoot":true,"columns":{"name":{"type":"string"},"nb_cfg":{"type":"integer"}@CHASSIS@}}@TABLES@}}`
 	northboundSchema = `{"name":"OVN_Northbound","version":"7.0.0","tables":{
-		"NB_Global":{"isRoot":true,"columns":{"nb_cfg":{"type":"integer"},"hv_cfg":{"type":"integer"}}}}}`
+		"NB_Global":{"isRoot":true,"columns":{"nb_cfg":{"type":"integer"},"hv_cfg":{"type":"integer"}}},
+		"Logical_Switch_Port":{"isRoot":true,"columns":{"name":{"type":"string"},"dynamic_addresses":{"type":{"key":"string","min":0,"max":1}}}}}}`
 
 	up      = `,"up":{"type":{"key":"boolean","min":0,"max":1}}`
 	private = `,"Chassis_Private":{"isRoot":true,"columns":{"name":{"type":"string"},"nb_cfg":{"type":"integer"}}}`
@@ -82,6 +83,8 @@ func newClient(t *testing.T, config Config) *Client {
 
 func northbound(t *testing.T) *memory {
 	m := newMemory(t, nil, northboundSchema)
-	m.write(`{"op":"insert","table":"NB_Global","row":{"nb_cfg":41}}`)
+	m.write(`{"op":"insert","table":"NB_Global","row":{"nb_cfg":41}}`,
+		`{"op":"insert","table":"Logical_Switch_Port","row":{"name":"ns_p2","dynamic_addresses":"02:aa:00:00:00:02 10.64.0.6"}}`,
+		`{"op":"insert","table":"Logical_Switch_Port","row":{"name":"ns_p3"}}`)
 	return m
 }
