@@ -43,14 +43,14 @@ func (f *forwarder) serve(ctx context.Context) {
 		if err != nil {
 			return // closed
 		}
-		f.group.Go(func() { f.carry(ctx, conn) })
+		f.group.Go(func() { carry(ctx, conn, "tcp", f.target) })
 	}
 }
 
-// carry copies both ways until either side ends.
-func (f *forwarder) carry(ctx context.Context, client net.Conn) {
+// carry copies both ways between a client and the server at an address, until either side ends.
+func carry(ctx context.Context, client net.Conn, network, address string) {
 	var dialer net.Dialer
-	server, err := dialer.DialContext(ctx, "tcp", f.target)
+	server, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		_ = client.Close() // as a server that does not run
 		return

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"path/filepath"
 	"sync"
@@ -186,30 +185,10 @@ func startFront(ctx context.Context, address, socket string, config *tls.Config)
 			if config != nil {
 				conn = tls.Server(conn, config)
 			}
-			f.group.Go(func() { carryTo(running, conn, socket) })
+			f.group.Go(func() { carry(running, conn, "unix", socket) })
 		}
 	})
 	return f, nil
-}
-
-// carryTo copies both ways until either side ends.
-func carryTo(ctx context.Context, client net.Conn, socket string) {
-	var dialer net.Dialer
-	server, err := dialer.DialContext(ctx, "unix", socket)
-	if err != nil {
-		_ = client.Close() // as a server that does not run
-		return
-	}
-	both := func() { _, _ = client.Close(), server.Close() }
-	defer context.AfterFunc(ctx, both)()
-	var group sync.WaitGroup
-	for _, pair := range [][2]net.Conn{{client, server}, {server, client}} {
-		group.Go(func() {
-			_, _ = io.Copy(pair[0], pair[1])
-			both()
-		})
-	}
-	group.Wait()
 }
 
 func (f *front) close() error {
