@@ -224,12 +224,12 @@ func (s *site) sent(ctx context.Context, t *traffic, n int) error {
 func (r *trial) judge() {
 	if r.state == infrav1.AttachmentStateDetached {
 		if r.found.late > 0 {
-			r.wrongly = fmt.Sprintf("%d frames came later, the last after %s of the %s ms the fault went on", r.found.late, ms(r.found.worst), ms(r.lasted))
+			r.wrongly = fmt.Sprintf("%d frames came later, for %s ms (the fault was mended after %s)", r.found.late, ms(r.found.worst), ms(r.lasted))
 		}
 		return
 	}
 	// Attached: probes sent while the fault lasted on and the provider had said so must have arrived.
 	if r.said && r.found.whileAttached > 0 && r.found.lost > 0 {
-		r.wrongly = fmt.Sprintf("%d of %d probes were lost, the last sent after %s of the %s ms the fault went on", r.found.lost, r.found.whileAttached, ms(r.found.lastLost), ms(r.lasted))
+		r.wrongly = fmt.Sprintf("%d of %d probes were lost, for %s ms (the fault was mended after %s)", r.found.lost, r.found.whileAttached, ms(r.found.lastLost), ms(r.lasted))
 	}
 }
