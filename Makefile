@@ -52,12 +52,15 @@ test-unit: ## Run the unit tests of the provider.
 # They depend on binaries the test cache does not know of, so that their results are never taken from it.
 .PHONY: test-integration
 test-integration: build controlplane ## Run the tests against the simulators and real API servers, and a short demo.
-	cd test && go test -count=1 -timeout 45m $$(go list ./... | grep -vE '/test/(ovnlab|dataplane_test)(/|$$)')
+	cd test && go test -count=1 -timeout 45m $$(go list ./... | grep -vE '$(DATAPLANE)')
+
+# The packages that run OVN, one at a time: they measure.
+DATAPLANE := /test/(ovnlab|ovn_test|ovnvpc_test|dataplane_test)$$
 
 .PHONY: test-dataplane
 test-dataplane: build controlplane ## Run the tests on OVN at the best level this machine can do (REQUIRE_OVN=1 fails where it is not installed).
 	@cd test && go test -count=1 -v -run '^TestBest$$' ./ovnlab | sed -n 's/^ *[a-z_]*.go:[0-9]*: \(OVN level\)/==> \1/p'
-	cd test && go test -count=1 -timeout 45m ./ovnlab/... ./dataplane_test/...
+	cd test && go test -count=1 -p 1 -timeout 45m $$(go list ./... | grep -E '$(DATAPLANE)')
 
 .PHONY: bench
 bench: build controlplane ## Measure the manager against its budgets (8 minutes): out/bench.txt and out/bench.json.
