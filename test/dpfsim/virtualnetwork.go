@@ -6,6 +6,7 @@ package dpfsim
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -106,6 +107,12 @@ func (r *networkController) reconcileWith(ctx context.Context, network *unstruct
 		if err := annotate(ctx, r.management, network, map[string]string{annotationLRP: address}); err != nil {
 			return fmt.Errorf("annotate DPUVirtualNetwork: %w", err)
 		}
+		annotations := maps.Clone(network.GetAnnotations())
+		if annotations == nil {
+			annotations = map[string]string{}
+		}
+		annotations[annotationLRP] = address
+		network.SetAnnotations(annotations) // OVN is told at once
 	}
 	if err := r.ensureNetwork(ctx, network); err != nil {
 		report.condition(conditionNetworkReconciled, false, reasonError, err.Error())
