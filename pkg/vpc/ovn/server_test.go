@@ -81,6 +81,15 @@ func (f *front) stop() {
 	}
 }
 
+// drop ends all connections and accepts others.
+func (f *front) drop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for conn := range f.conns {
+		_ = conn.Close()
+	}
+}
+
 func (f *front) connections() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
