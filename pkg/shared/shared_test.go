@@ -172,3 +172,31 @@ func TestSharedAbandoned(t *testing.T) {
 		all.Wait()
 	})
 }
+
+// Who has patience of a certain length waits no longer for another's reading, whatever the one before was like.
+func TestSharedPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reader := &slow{}
+		one := &Reading[int]{Clock: clock.RealClock{}, Patience: 300 * time.Millisecond}
+		var all sync.WaitGroup
+		all.Go(func() {
+			if got, _, err := one.Get(t.Context(), time.Now(), reader.read); got != 1 || err != nil {
+				t.Errorf("got reading %d, %v", got, err)
+			}
+		})
+		all.Go(func() {
+			after(100 * time.Millisecond)
+			since := time.Now()
+			if _, _, err := one.Get(t.Context(), since, reader.read); !errors.Is(err, errSlow) {
+				t.Errorf("got %v, want %v", err, errSlow)
+			}
+			if took := time.Since(since); took != 300*time.Millisecond {
+				t.Errorf("waited %s", took)
+			}
+		})
+		all.Wait()
+		if one.Last() != 1 {
+			t.Errorf("the last reading is %d", one.Last())
+		}
+	})
+}
