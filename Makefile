@@ -43,7 +43,7 @@ $(DEMO):
 ##@ Test
 
 .PHONY: test
-test: test-unit test-integration ## Run all tests that need only Go.
+test: test-unit test-integration test-dataplane ## Run all tests; those of a real OVN run where it is installed.
 
 .PHONY: test-unit
 test-unit: ## Run the unit tests of the provider.
@@ -52,12 +52,29 @@ test-unit: ## Run the unit tests of the provider.
 # They depend on binaries the test cache does not know of, so that their results are never taken from it.
 .PHONY: test-integration
 test-integration: build controlplane ## Run the tests against the simulators and real API servers, and a short demo.
-	cd test && go test -count=1 -timeout 45m ./...
+	cd test && go test -count=1 -timeout 45m $$(go list ./... | grep -vE '$(DATAPLANE)')
+
+# The packages that run OVN, one at a time: they measure.
+DATAPLANE := /test/(ovnlab|ovn_test|ovnvpc_test|dataplane_test)$$
+
+.PHONY: test-dataplane
+test-dataplane: build controlplane ## Run the tests on OVN at the best level this machine can do (REQUIRE_OVN=1 fails where it is not installed).
+	@cd test && go test -count=1 -v -run '^TestBest$$' ./ovnlab | sed -n 's/^ *[a-z_]*.go:[0-9]*: \(OVN level\)/==> \1/p'
+	cd test && go test -count=1 -p 1 -timeout 45m $$(go list ./... | grep -E '$(DATAPLANE)')
 
 .PHONY: bench
 bench: build controlplane ## Measure the manager against its budgets (8 minutes): out/bench.txt and out/bench.json.
 	@cd test && go build -o $(BIN)/bench ./cmd/bench
 	@$(BIN)/bench
+
+# How often a server moves red, pool, blue, pool for each grade of evidence; make test-dataplane has it move 3 times.
+ROUNDS ?= 50
+
+.PHONY: bench-dataplane
+bench-dataplane: controlplane ## Measure each grade of evidence on a real OVN, with ROUNDS=50, also under faults (30 minutes): out/dataplane.md.
+	@mkdir -p $(ROOT)/out
+	cd test && REQUIRE_OVN=1 go test -count=1 -v -timeout 2h ./dataplane_test/ -run '^TestChurn' \
+		-args -rounds=$(ROUNDS) -fault-grades=ServiceInterface,Bound,Barrier -report=$(ROOT)/out/dataplane.md
 
 # All settings but the URL are read from the environment, to which make adds the variables of its command line.
 MAAS_TIMEOUT ?= 3h

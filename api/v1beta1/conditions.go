@@ -230,6 +230,8 @@ const (
 	AttachingPortReason = "AttachingPort"
 	// AttachedReason says that all ports are proven attached.
 	AttachedReason = "Attached"
+	// WaitingForBarrierReason waits for OVN's controllers to have programmed what proves the ports attached, or detached.
+	WaitingForBarrierReason = "WaitingForBarrier"
 	// DetachingPortReason waits for the ports to be unplugged.
 	DetachingPortReason = "DetachingPort"
 	// DetachingVPCReason waits for the Node's VPC mark to go.

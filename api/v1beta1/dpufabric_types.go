@@ -30,6 +30,8 @@ const (
 )
 
 // OVNEndpoints reach OVN's databases for stronger evidence.
+// +kubebuilder:validation:XValidation:rule="has(self.tlsSecretRef) || !(self.southbound.contains('ssl:') || (has(self.northbound) && self.northbound.contains('ssl:')))",message="ssl: needs tlsSecretRef: name a Secret in the fabric wing's namespace with tls.crt, tls.key and ca.crt, or write tcp:"
+// +kubebuilder:validation:XValidation:rule="!has(self.barrier) || !self.barrier || has(self.northbound)",message="barrier: true needs northbound: name the northbound database, for example ssl:192.0.2.1:6641, or leave barrier out"
 type OVNEndpoints struct {
 	// southbound is the southbound database, for example ssl:192.0.2.1:6642.
 	// +required

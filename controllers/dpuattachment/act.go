@@ -20,8 +20,11 @@ import (
 // act makes the decided write and says when to look again. A write whose outcome is not known is not repeated: the next pass
 // reads what became of it. The error is the management cluster's.
 func (r *Reconciler) act(ctx context.Context, o *observation, d *decision) (ctrl.Result, error) {
+	if d.raise != nil {
+		r.raise(ctx, o, d)
+	}
 	if d.write == nil {
-		return ctrl.Result{RequeueAfter: r.interval(o, d.pace)}, nil
+		return ctrl.Result{RequeueAfter: r.next(o, d)}, nil
 	}
 	w := d.write
 	log := ctrl.LoggerFrom(ctx).WithValues("step", w.step, "dpuDevice", w.card.device)
@@ -48,6 +51,40 @@ func (r *Reconciler) act(ctx context.Context, o *observation, d *decision) (ctrl
 	}
 	log.Info("Wrote the labels of a DPU")
 	return ctrl.Result{RequeueAfter: r.interval(o, paceTransition)}, nil
+}
+
+// raise raises a barrier. One whose outcome is not known is raised again, which does no harm.
+func (r *Reconciler) raise(ctx context.Context, o *observation, d *decision) {
+	value, err := o.fabric.OVN.Raise(ctx)
+	if err == nil {
+		d.progress.barrier, err = d.raise.Raised(value, r.Clock.Now())
+	}
+	if err == nil {
+		return
+	}
+	ctrl.LoggerFrom(ctx).Error(err, "Cannot raise a barrier in OVN")
+	if d.proven != "" || d.attached.reason == infrav1.DetachUnprovenReason {
+		return
+	}
+	d.attached = sayUnknown(infrav1.FabricUnreachableReason, "the barrier cannot be raised in OVN's northbound database: "+err.Error()+
+		"; the operator looks whether it runs, and at spec.backend.ovnVPC.ovn of the DPUFabric")
+	d.keep = o.attachment.Status.State != ""
+}
+
+// keepProgress remembers how far OVN's proof is, for as long as there is an attachment to prove.
+func (r *Reconciler) keepProgress(attachment *infrav1.DPUAttachment, d decision) {
+	if d.finalize {
+		d.progress = progress{}
+	}
+	r.progresses.keep(attachment.UID, d.progress)
+}
+
+// next is when the next pass follows.
+func (r *Reconciler) next(o *observation, d *decision) time.Duration {
+	if d.pace == paceOVN {
+		return ovnPause(r.Clock.Now().Sub(d.progress.since), r.PollInterval)
+	}
+	return r.interval(o, d.pace)
 }
 
 // interval is when the next pass follows if nothing wakes the attachment before. What no watch shows is polled: MAAS, and

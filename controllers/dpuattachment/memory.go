@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -32,6 +33,8 @@ type cardMemory struct {
 	Ports []string `json:"ports"`
 	// Before is the Node's stretch before the first write.
 	Before vpc.Continuity `json:"before"`
+	// LogicalPorts are the names OVN knew the ports by when they were unplugged: nobody else tells them any more.
+	LogicalPorts []string `json:"logicalPorts,omitempty"`
 	// Repairs is how often something was put back since RepairedAt.
 	Repairs    int          `json:"repairs,omitempty"`
 	RepairedAt *metav1.Time `json:"repairedAt,omitempty"`
@@ -39,6 +42,23 @@ type cardMemory struct {
 
 // touched reports whether anything was ever written for the attachment.
 func (m memory) touched() bool { return len(m.Cards) > 0 }
+
+// of completes a memory that was lost. What the Node was like before the first write is not known any more.
+func (m cardMemory) of(c *card) cardMemory {
+	if m.Ports == nil {
+		m.Ports = portNames(c)
+	}
+	return m
+}
+
+// naming remembers what OVN calls the card's ports, as long as they have names.
+func (m cardMemory) naming(c *card) cardMemory {
+	m = m.of(c)
+	names := slices.Concat(m.LogicalPorts, c.evidence.LogicalPorts())
+	slices.Sort(names)
+	m.LogicalPorts = slices.Compact(names)
+	return m
+}
 
 // with returns a copy that remembers the card.
 func (m memory) with(device string, card cardMemory) memory {

@@ -6,6 +6,7 @@ package dpuattachment
 import (
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
@@ -25,7 +26,14 @@ type observation struct {
 	// notBefore is when a reading of the fabric must have started to count.
 	notBefore time.Time
 	// around is what was read of all VPCs of the fabric; nil where nothing hangs on it.
-	around     *dpfzt.Surroundings
+	around *dpfzt.Surroundings
+	// states are what was read of the DPU clusters of the server's cards.
+	states map[types.NamespacedName]*dpfzt.ClusterState
+	// ovn is what OVN said; nil where the fabric does not name its databases.
+	ovn *vpc.OVN
+	// silent are the DPUs of the VPC that are known not to live, and why; progress is how far OVN's proof was.
+	silent     map[string]string
+	progress   progress
 	attachment *infrav1.DPUAttachment
 	memory     memory
 	memoryErr  error

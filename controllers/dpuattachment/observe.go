@@ -60,6 +60,7 @@ func (r *Reconciler) observe(ctx context.Context, attachment *infrav1.DPUAttachm
 	r.observeAdopted(ctx, o)
 	r.observeAround(ctx, o)
 	o.network = r.observeNetwork(ctx, o)
+	r.observeOVN(ctx, o)
 	return o, nil
 }
 
@@ -142,12 +143,12 @@ func (r *Reconciler) observeCards(ctx context.Context, o *observation) error {
 	if finding := o.assign(server); o.resolved.Answer == vpc.Yes {
 		o.resolved = finding
 	}
-	states := r.Readings.States(ctx, o.fabric.Object.Name, o.fabric.DPUCluster, o.dpuClusters(), o.notBefore)
+	o.states = r.Readings.States(ctx, o.fabric.Object.Name, o.fabric.DPUCluster, o.dpuClusters(), o.notBefore)
 	for i := range o.cards {
 		key, _ := o.cards[i].member.ClusterKey()
-		o.cards[i].evidence = states[key].Evidence(o.cards[i].member, place).For(o.holder())
+		o.cards[i].evidence = o.states[key].Evidence(o.cards[i].member, place).For(o.holder())
 	}
-	for _, state := range states {
+	for _, state := range o.states {
 		o.readAt(state.Started())
 	}
 	return nil
@@ -315,7 +316,8 @@ func (o *observation) wantOf(c card) vpc.Want {
 	}
 	name := o.place.VPCName(tenant)
 	want := vpc.Want{
-		Namespace: o.place.Namespace, VPCName: name, VPCLabels: map[string]string{vpc.VPCKey: name}, Claim: o.holder(), Before: o.memory.Cards[c.device].Before,
+		Namespace: o.place.Namespace, VPCName: name, VPCLabels: map[string]string{vpc.VPCKey: name}, Claim: o.holder(),
+		Before: o.memory.Cards[c.device].Before, LogicalPorts: o.memory.Cards[c.device].LogicalPorts,
 	}
 	for _, port := range c.ports {
 		pf := ptr.Deref(port.PF, 0)

@@ -22,6 +22,8 @@ const (
 	paceSteady
 	// paceDone has no next pass.
 	paceDone
+	// paceOVN is for what OVN's controllers are busy with.
+	paceOVN
 )
 
 // write is one change of one card's labels.
@@ -40,11 +42,17 @@ type decision struct {
 	// memory is to be stored before anything is written.
 	memory memory
 	write  *write
+	// raise is the next barrier to be raised, instead of a write.
+	raise *vpc.BarrierPlan
+	// progress is what to remember, in this process, of what OVN has proven so far.
+	progress progress
 
 	authorized, resolved, posture, attached said
 	// proven is what is proven now. With keep set nothing is known, and what was proven before stands until it is too old.
 	proven infrav1.AttachmentState
 	keep   bool
+	// grade is what it is proven with; empty means from ServiceInterfaces.
+	grade infrav1.EvidenceGrade
 	// doubt, with keep, says that something was seen to change, so that the last proof counts no more.
 	doubt bool
 	// running says that a running tenant was judged: its last proof stays to be read when it is taken back.
@@ -110,6 +118,9 @@ func decideDone(o *observation, d decision) decision {
 	d.authorized = o.before(infrav1.AuthorizedCondition)
 	d.resolved = o.before(infrav1.DPUResolvedCondition)
 	d.attached = sayFalse(infrav1.DetachedReason, "")
+	if before := o.before(infrav1.AttachedCondition); before.reason == infrav1.DetachedReason {
+		d.attached.message = before.message
+	}
 	d.finalize = !o.attachment.DeletionTimestamp.IsZero()
 	return d
 }

@@ -60,7 +60,14 @@ func decideAttach(o *observation, d decision) decision {
 		}
 		return o.advance(d, &o.cards[i], plan)
 	}
-	return o.declareAttached(d, false)
+	d, barrier := o.passBarrier(d, infrav1.AttachmentStateAttached)
+	if barrier.Step != vpc.BarrierPassed {
+		return o.unattached(d, barrier.Finding, false).awaitOVN(o)
+	}
+	if d = o.declareAttached(d, false); d.proven != "" {
+		d.attached.message = barrier.Spared
+	}
+	return d
 }
 
 // checkServer says whether the server's cards are those expected, and those without a port of ours on no VPC.
@@ -85,7 +92,11 @@ func (o *observation) checkServer(running bool) vpc.Finding {
 // advance makes the next step on a card that is not yet proven attached, if everything it hangs on is confirmed in this pass.
 func (o *observation) advance(d decision, c *card, plan vpc.Plan) decision {
 	if plan.Step == vpc.StepWait {
-		return o.unattached(d, plan.Finding, !o.holdsCard(c) || plan.Finding.Reason == infrav1.ForeignVPCReason)
+		d = o.unattached(d, plan.Finding, !o.holdsCard(c) || plan.Finding.Reason == infrav1.ForeignVPCReason)
+		if plan.OVN {
+			d = d.awaitOVN(o)
+		}
+		return d
 	}
 	if !o.claim.asked && o.admission.Answer == vpc.Yes && o.network.Answer == vpc.Yes {
 		d.needsClaim = true

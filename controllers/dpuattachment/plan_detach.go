@@ -29,15 +29,25 @@ func decideDetach(o *observation, d decision) decision {
 			return o.undetached(d, finding)
 		}
 	}
+	written := false
 	for i := range o.cards {
 		plan, concerned := o.planDetach(&o.cards[i])
+		written = written || concerned
 		if !concerned || plan.Step == vpc.StepDone {
 			continue
 		}
 		return o.retreat(d, &o.cards[i], plan)
 	}
+	spared := ""
+	if written {
+		passed, barrier := o.passBarrier(d, infrav1.AttachmentStateDetached)
+		if d = passed; barrier.Step != vpc.BarrierPassed {
+			return o.undetached(d, barrier.Finding).awaitOVN(o)
+		}
+		spared = barrier.Spared
+	}
 	d.proven, d.pace = infrav1.AttachmentStateDetached, paceDone
-	d.attached = sayFalse(infrav1.DetachedReason, "")
+	d.attached = sayFalse(infrav1.DetachedReason, spared)
 	d.finalize = !o.attachment.DeletionTimestamp.IsZero()
 	if !o.askedToDetach() {
 		d.pace = paceRefused
@@ -76,6 +86,12 @@ func (o *observation) retreat(d decision, c *card, plan vpc.Plan) decision {
 	d = o.undetached(d, plan.Finding)
 	if plan.Finding.Reason == infrav1.DetachUnprovenReason && !o.claim.asked {
 		d.needsClaim = true
+	}
+	if plan.OVN {
+		d = d.awaitOVN(o)
+	}
+	if plan.Step == vpc.StepUnplug && o.ovn != nil {
+		d.memory = d.memory.with(c.device, o.memory.Cards[c.device].naming(c))
 	}
 	if plan.Step != vpc.StepWait {
 		d.write = &write{card: c, step: plan.Step, change: plan.Change}

@@ -22,7 +22,7 @@ const (
 // decideRunning is for a running tenant: it renews the proof, or says what is not as it was proven. Nothing is written but to
 // put back what was taken away of ours.
 func decideRunning(o *observation, d decision) decision {
-	d.running = true
+	d.running, d.progress.again = true, o.progress.again
 	if finding := o.checkServer(true); finding.Answer != vpc.Yes {
 		exposed := finding.Answer == vpc.No && finding.Reason == infrav1.ForeignVPCReason
 		return o.lostEvidence(d, vpc.Drift{Finding: finding, Seen: finding.Answer == vpc.No, Exposed: exposed})
@@ -51,7 +51,7 @@ func decideRunning(o *observation, d decision) decision {
 	if len(drifts) > 0 {
 		return o.lostEvidence(d, vpc.Worst(drifts))
 	}
-	return o.declareAttached(d, true)
+	return o.decideGrade(d)
 }
 
 // objectsDrift is for the TenantVPC's own objects, which its own controller makes again. As long as the ports say nothing else,
@@ -104,11 +104,7 @@ func (m cardMemory) repaired(now time.Time, c *card) cardMemory {
 		m.RepairedAt, m.Repairs = &at, 0
 	}
 	m.Repairs++
-	if m.Ports == nil {
-		// The memory was lost. What the Node was like before the first write is not known any more.
-		m.Ports = portNames(c)
-	}
-	return m
+	return m.of(c)
 }
 
 // lostEvidence is for a running tenant whose proof cannot be renewed. What cannot be read takes nothing back before its time;
@@ -127,7 +123,7 @@ func (o *observation) lostEvidence(d decision, drift vpc.Drift) decision {
 		d.attached = sayUnknown(infrav1.EvidenceMissingReason, drift.Finding.Message)
 		return d
 	}
-	d.attached = sayFalse(infrav1.EvidenceMissingReason, drift.Finding.Message)
+	d.attached, d.progress.again = sayFalse(infrav1.EvidenceMissingReason, drift.Finding.Message), o.barrierAsked()
 	d.powerOff = o.fabric.Object.Spec.OnIsolationLost == infrav1.IsolationLostPowerOff && (drift.Exposed || o.proofIsOld())
 	return d
 }

@@ -78,6 +78,7 @@ type Reconciler struct {
 
 	labelPlaces   *dpfzt.LabelPlaces
 	confirmations confirmations
+	progresses    progresses
 }
 
 // SetupWithManager registers the controller.
@@ -203,7 +204,7 @@ func (r *Reconciler) look(ctx context.Context, attachment *infrav1.DPUAttachment
 
 func (r *Reconciler) pass(ctx context.Context, attachment *infrav1.DPUAttachment) (ctrl.Result, error) {
 	seen, decided, err := r.look(ctx, attachment, false)
-	if err == nil && decided.write != nil && seen.shared {
+	if err == nil && (decided.write != nil || decided.raise != nil) && seen.shared {
 		// What was read for others, before this pass, is not acted on.
 		seen, decided, err = r.look(ctx, attachment, true)
 	}
@@ -226,6 +227,7 @@ func (r *Reconciler) pass(ctx context.Context, attachment *infrav1.DPUAttachment
 	if err != nil {
 		return result, err
 	}
+	r.keepProgress(attachment, decided)
 	r.announcePosture(seen, decided)
 	report(seen, decided)
 	r.announce(seen, decided)

@@ -4,6 +4,7 @@
 package dpuattachment
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
 )
 
 // ownedConditions are written by this controller alone.
@@ -99,8 +101,14 @@ func reportPorts(o *observation, d decision, now metav1.Time) {
 		}
 		o.describePort(port.Name, &next, previous)
 		next.State = d.proven
+		switch d.proven {
+		case infrav1.AttachmentStateAttached:
+			next.Address = cmp.Or(o.addressOf(port.Name), next.Address)
+		case infrav1.AttachmentStateDetached:
+			next.Address = ""
+		}
 		if d.proven != "" {
-			next.Evidence = infrav1.EvidenceServiceInterface
+			next.Evidence = cmp.Or(d.grade, infrav1.EvidenceServiceInterface)
 			next.Observed = &now
 			next.Since = &now
 			if previous.State == d.proven && previous.Since != nil {
@@ -110,6 +118,18 @@ func reportPorts(o *observation, d decision, now metav1.Time) {
 		ports = append(ports, next)
 	}
 	status.Ports = ports
+}
+
+// addressOf is the tenant address of a port, where OVN gives it. What it gave before stays known while it does not: the northbound
+// database, which has some, may be away.
+func (o *observation) addressOf(name string) string {
+	for i := range o.cards {
+		c := &o.cards[i]
+		if n := slices.IndexFunc(c.ports, func(p infrav1.MachinePort) bool { return p.Name == name }); n >= 0 {
+			return vpc.PortAddress(c.want, c.evidence, c.want.Ports[n].PF)
+		}
+	}
+	return ""
 }
 
 // describePort says which DPU and network a port is on, as last known.

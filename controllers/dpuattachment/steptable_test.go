@@ -105,6 +105,22 @@ var stepRows = []stepRow{
 		unknown: answered{nodeSilent, expected{attached: "Unknown/DPUNotReady"}, "No machine is deployed; asked again."},
 	},
 	{
+		step: "bind", question: "Where the fabric names OVN's databases: is each port, and no other, bound to the DPU's chassis, on its switch, with its MAC address?",
+		scene:   func(t *testing.T) *observation { return scene().authorized().attached(t).bound(false).asked(yes) },
+		yes:     answered{func(*observation) {}, expected{proven: infrav1.AttachmentStateAttached, attached: "True/Attached", pace: paceSteady}, "The hand-over follows."},
+		no:      answered{unbind, expected{attached: "False/AttachingPort", pace: paceOVN}, "No machine is deployed; asked again within 2 s. A port of somebody else on the chassis: `DPUResolved=False/ForeignVPC`."},
+		unknown: answered{ovnAway, expected{attached: "Unknown/FabricUnreachable", pace: paceOVN}, "No machine is deployed; asked again within 2 s. ServiceInterfaces alone are no proof there."},
+	},
+	{
+		step: "barrier on", question: "Where the fabric asks for barriers: have the server's own DPUs and the VPC's living ones programmed that, and then once more?",
+		scene: func(t *testing.T) *observation {
+			return scene().authorized().attached(t).bound(true).asked(yes).passing(infrav1.AttachmentStateAttached)
+		},
+		yes:     answered{func(*observation) {}, expected{proven: infrav1.AttachmentStateAttached, attached: "True/Attached", pace: paceSteady}, "The hand-over follows."},
+		no:      answered{hung, expected{attached: "False/WaitingForBarrier", pace: paceOVN}, "No machine is deployed; asked again within 2 s. The condition says for which chassis, and since when."},
+		unknown: answered{ovnAway, expected{attached: "Unknown/FabricUnreachable", pace: paceOVN}, "No machine is deployed. Both barriers are raised again once it answers."},
+	},
+	{
 		step: "hand-over", question: "Does MAAS still hold the server under the claim, after the ports were proven attached?",
 		scene:   func(t *testing.T) *observation { return scene().authorized().attached(t) },
 		yes:     answered{func(o *observation) { o.asked(yes) }, expected{proven: infrav1.AttachmentStateAttached, attached: "True/Attached", pace: paceSteady}, "The proof is given; the machine wing deploys."},
@@ -157,6 +173,21 @@ var stepRows = []stepRow{
 		no:      answered{nodeSilent, expected{attached: "Unknown/DPUNotReady"}, "Waited for. After `detachTimeoutSeconds`: `DetachUnproven`, and the server is held."},
 		unknown: answered{dpfAway, expected{keep: true, attached: "Unknown/FabricUnreachable", resolved: "Unknown/FabricUnreachable"}, "Waited for; asked again. After `detachTimeoutSeconds`: `DetachUnproven`, and the server is held."},
 	},
+	{
+		step: "unbind", question: "Where the fabric names OVN's databases: does the DPU's chassis claim no port, and is the port's Port_Binding gone?",
+		scene: func(t *testing.T) *observation { return leftInOVN(t, false) },
+		yes:   answered{func(*observation) {}, expected{proven: infrav1.AttachmentStateDetached, attached: "False/Detached", pace: paceDone}, "Proven detached."},
+		no: answered{func(o *observation) { o.ovn.Bindings = append(o.ovn.Bindings, o.binding()) }, expected{attached: "False/DetachingPort", pace: paceOVN},
+			"Waited for. After `detachTimeoutSeconds`: `DetachUnproven`, and the server is held."},
+		unknown: answered{ovnAway, expected{attached: "Unknown/FabricUnreachable", pace: paceOVN}, "Waited for; asked again. After `detachTimeoutSeconds`: `DetachUnproven`, and the server is held."},
+	},
+	{
+		step: "barrier off", question: "Where the fabric asks for barriers: have the server's own DPUs and the living ones of the VPC it left programmed that, and then once more?",
+		scene:   func(t *testing.T) *observation { return leftInOVN(t, true).passing(infrav1.AttachmentStateDetached) },
+		yes:     answered{func(*observation) {}, expected{proven: infrav1.AttachmentStateDetached, attached: "False/Detached", pace: paceDone}, "Proven detached."},
+		no:      answered{hung, expected{attached: "False/WaitingForBarrier", pace: paceOVN}, "Waited for. After `detachTimeoutSeconds`: `DetachUnproven`, and the server is held."},
+		unknown: answered{ovnAway, expected{attached: "Unknown/FabricUnreachable", pace: paceOVN}, "Waited for; both barriers are raised again once it answers. After `detachTimeoutSeconds`: `DetachUnproven`, and the server is held."},
+	},
 }
 
 // sees is what the conditions say.
@@ -192,6 +223,9 @@ func TestStepTable(t *testing.T) {
 				o := row.scene(t)
 				a.change(o)
 				check(t, o, a.want)
+				if d := decide(o); name == "unknown" && d.raise != nil {
+					t.Error("raised a barrier on an unknown answer")
+				}
 				if d := decide(o); name == "unknown" && d.write != nil {
 					t.Errorf("wrote %s on an unknown answer", d.write.step)
 				}

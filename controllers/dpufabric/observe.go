@@ -44,6 +44,8 @@ type probed struct {
 	dpf         error
 	dpuClusters map[string]error
 	sources     map[string]error
+	// ovn are why OVN's databases could not be asked, by name, with nil for those that answer; nil where the fabric names none.
+	ovn map[string]error
 	// accounts are those behind the sources that answer; used are the sources that attachments use.
 	accounts map[string]string
 	used     map[string]bool
@@ -107,7 +109,10 @@ func (r *Reconciler) probe(ctx context.Context, object *infrav1.DPUFabric) (*pro
 	for i := range object.Spec.ClaimSources {
 		names = append(names, object.Spec.ClaimSources[i].Name)
 	}
-	var mu sync.Mutex
+	var (
+		mu   sync.Mutex
+		wait sync.WaitGroup
+	)
 	seen.accounts = map[string]string{}
 	seen.sources = askAll(names, func(name string) error {
 		account, err := probeSource(ctx, fabric, all.Items, name)
@@ -121,7 +126,11 @@ func (r *Reconciler) probe(ctx context.Context, object *infrav1.DPUFabric) (*pro
 	if seen.used, err = r.usedSources(ctx); err != nil {
 		return nil, err
 	}
+	if fabric.ProbeOVN != nil {
+		wait.Go(func() { seen.ovn = fabric.ProbeOVN(ctx) })
+	}
 	seen.dpuClusters, seen.dpf = probeDPF(ctx, fabric)
+	wait.Wait()
 	return seen, nil
 }
 

@@ -84,6 +84,11 @@ func TestReport(t *testing.T) {
 		{"no DPU cluster", observation{}, map[string]string{infrav1.DPFReachableCondition: infrav1.DPUClusterUnreachableReason}, metav1.ConditionFalse},
 		{"DPU cluster away", observation{probed: probed{dpuClusters: map[string]error{"a": nil, "b": unreachable}}},
 			map[string]string{infrav1.DPFReachableCondition: infrav1.DPUClusterUnreachableReason}, metav1.ConditionFalse},
+		{"OVN answers", observation{probed: probed{dpuClusters: map[string]error{"c": nil}, ovn: map[string]error{"southbound": nil, "northbound": nil}}}, nil, metav1.ConditionTrue},
+		{"a database of OVN is away", observation{probed: probed{dpuClusters: map[string]error{"c": nil}, ovn: map[string]error{"southbound": nil, "northbound": errors.New("no route")}}},
+			map[string]string{infrav1.OVNReachableCondition: infrav1.OVNUnreachableReason}, metav1.ConditionFalse},
+		{"no Secret for OVN", observation{probed: probed{dpuClusters: map[string]error{"c": nil}, ovn: map[string]error{"southbound": refused}}},
+			map[string]string{infrav1.OVNReachableCondition: infrav1.CredentialsRefusedReason}, metav1.ConditionFalse},
 		{"MAAS refuses", observation{probed: probed{dpuClusters: map[string]error{"c": nil}, sources: map[string]error{"maas": refused, "other": nil}}},
 			map[string]string{infrav1.ClaimSourcesReadyCondition: infrav1.CredentialsRefusedReason}, metav1.ConditionFalse},
 		{"not watched", observation{probed: probed{dpuClusters: map[string]error{"c": nil}}, unwatched: map[string]error{"DPU of DPF": refused}},
@@ -91,10 +96,19 @@ func TestReport(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := fabric("dpf", 0, "maas")
+			f.Spec.Backend.OVNVPC = &infrav1.OVNVPCBackend{}
+			if c.seen.ovn != nil || c.seen.unusable != nil {
+				f.Spec.Backend.OVNVPC.OVN = &infrav1.OVNEndpoints{}
+			} else {
+				conditions.Set(&f, metav1.Condition{Type: infrav1.OVNReachableCondition, Status: metav1.ConditionFalse, Reason: "Left"})
+			}
 			c.seen.servers = []infrav1.DPUServer{{Status: infrav1.DPUServerStatus{Eligibility: infrav1.Eligible}}, {}}
 			report(&f, &c.seen)
 			if *f.Status.Servers != 2 || *f.Status.EligibleServers != 1 {
 				t.Errorf("%d servers, %d eligible; want 2, 1", *f.Status.Servers, *f.Status.EligibleServers)
+			}
+			if named := f.Spec.Backend.OVNVPC.OVN != nil; conditions.Has(&f, infrav1.OVNReachableCondition) != named {
+				t.Errorf("OVNReachable is %+v", conditions.Get(&f, infrav1.OVNReachableCondition))
 			}
 			for condition, reason := range c.reasons {
 				if conditions.IsTrue(&f, condition) || conditions.GetReason(&f, condition) != reason {

@@ -1,7 +1,7 @@
 // Copyright The cluster-api-provider-maas-dpu Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package dpufabric says of each DPUFabric whether its credentials are taken, DPF and the DPU clusters answer and MAAS
+// Package dpufabric says of each DPUFabric whether its credentials are taken, DPF, the DPU clusters and OVN answer and MAAS
 // confirms claims, and keeps it as long as somebody needs it.
 package dpufabric
 
@@ -185,6 +185,6 @@ func (r *Reconciler) tell(fabric *infrav1.DPUFabric, wasReady bool) {
 	case wasReady:
 		r.Recorder.Eventf(fabric, nil, corev1.EventTypeWarning, ready.Reason, "Probe", "%s", ready.Message)
 	default:
-		r.Recorder.Eventf(fabric, nil, corev1.EventTypeNormal, ready.Reason, "Probe", "DPF, its DPU clusters and all claim sources answer")
+		r.Recorder.Eventf(fabric, nil, corev1.EventTypeNormal, ready.Reason, "Probe", "DPF, its DPU clusters, OVN where it is named, and all claim sources answer")
 	}
 }

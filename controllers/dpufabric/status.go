@@ -15,9 +15,9 @@ import (
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
 )
 
-// neededConditions are those without which a fabric is not Ready.
+// neededConditions are those without which a fabric is not Ready, as far as it has them.
 var neededConditions = []string{
-	infrav1.CredentialsValidCondition, infrav1.DPFReachableCondition, infrav1.ClaimSourcesReadyCondition,
+	infrav1.CredentialsValidCondition, infrav1.DPFReachableCondition, infrav1.ClaimSourcesReadyCondition, infrav1.OVNReachableCondition,
 }
 
 // ownedConditions are written by this controller alone.
@@ -54,6 +54,7 @@ func report(fabric *infrav1.DPUFabric, seen *observation) {
 		reportSources(fabric, seen)
 	}
 	reportWatches(fabric, seen)
+	reportOVN(fabric, seen)
 	summarise(fabric)
 }
 
@@ -109,6 +110,42 @@ func reportSources(fabric *infrav1.DPUFabric, seen *observation) {
 		return
 	}
 	set(fabric, infrav1.ClaimSourcesReadyCondition, metav1.ConditionFalse, reason, enumerate(messages))
+}
+
+// reportOVN says nothing of a fabric that names no OVN databases.
+func reportOVN(fabric *infrav1.DPUFabric, seen *observation) {
+	backend := fabric.Spec.Backend.OVNVPC
+	if backend == nil || backend.OVN == nil {
+		conditions.Delete(fabric, infrav1.OVNReachableCondition)
+		return
+	}
+	if len(seen.ovn) == 0 {
+		set(fabric, infrav1.OVNReachableCondition, metav1.ConditionUnknown, infrav1.NotStartedReason, "OVN's databases were not asked yet")
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(seen.ovn)) {
+		err := seen.ovn[name]
+		if unusable, ok := scope.AsUnusable(err); ok {
+			set(fabric, infrav1.OVNReachableCondition, metav1.ConditionFalse, unusable.Reason, unusable.Error())
+			return
+		}
+		if err != nil {
+			set(fabric, infrav1.OVNReachableCondition, metav1.ConditionFalse, infrav1.OVNUnreachableReason, ovnMessage(seen.ovn))
+			return
+		}
+	}
+	set(fabric, infrav1.OVNReachableCondition, metav1.ConditionTrue, infrav1.ReadyReason, "")
+}
+
+// ovnMessage says what each database did not do, and what to do about it.
+func ovnMessage(answers map[string]error) string {
+	var messages []string
+	for _, name := range slices.Sorted(maps.Keys(answers)) {
+		if err := answers[name]; err != nil {
+			messages = append(messages, err.Error())
+		}
+	}
+	return enumerate(messages) + "; look whether ovn-central runs, and at spec.backend.ovnVPC.ovn: no port is proven attached or detached until it answers"
 }
 
 // failures returns the messages of all errors in the order of their names, and the reason of the first.

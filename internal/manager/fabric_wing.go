@@ -32,6 +32,7 @@ func setupFabricWing(ctx context.Context, mgr ctrl.Manager, options *Options) er
 	fabrics := scope.NewFabrics(scope.FabricsOptions{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Namespace: options.WingNamespace, Installation: installation,
 		Clock: clock.RealClock{}, ObserveMaas: metrics.ObserveMAAS, Observe: metrics.ObserveFabric, ObservePosture: metrics.ObservePosture,
+		ObserveOVN:   metrics.ObserveOVN,
 		PollInterval: options.PollInterval, AuditInterval: options.AuditInterval,
 	})
 	if err := mgr.Add(fabrics.Poller()); err != nil {

@@ -4,6 +4,7 @@
 package metrics
 
 import (
+	"cmp"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,10 +40,21 @@ var (
 		Help:    "Duration of readings of DPUs' BMCs by fabric and outcome (answered, failed), from the first connection to the last answer.",
 		Buckets: []float64{.1, .3, 1, 3, 10, 30},
 	}, []string{"fabric", "outcome"})
+
+	ovnRequests = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: namespace, Name: "ovn_requests_total",
+		Help: "Questions to OVN's databases by fabric, operation (Read, Raise, Addresses, Probe) and outcome (answered, unreachable, refused, malformed).",
+	}, []string{"fabric", "operation", "outcome"})
+
+	ovnLatency = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: namespace, Name: "ovn_request_duration_seconds",
+		Help:    "Duration of questions to OVN's databases by fabric and operation, connecting included.",
+		Buckets: []float64{.001, .003, .01, .03, .1, .3, 1, 3, 10, 30},
+	}, []string{"fabric", "operation"})
 )
 
 func init() {
-	metrics.Registry.MustRegister(fabricRequests, fabricLatency, claimLosses, postureChecks, postureDuration)
+	metrics.Registry.MustRegister(fabricRequests, fabricLatency, claimLosses, postureChecks, postureDuration, ovnRequests, ovnLatency)
 }
 
 // ClaimLost counts a claim that was lost under an attachment.
@@ -58,6 +70,12 @@ func ObservePosture(call scope.PostureCall) {
 	for _, result := range call.Reading.Results {
 		postureChecks.WithLabelValues(call.Fabric, string(result.Check), result.Answer.String()).Inc()
 	}
+}
+
+// ObserveOVN counts one finished question to OVN's databases; it fits scope.FabricsOptions.ObserveOVN.
+func ObserveOVN(call scope.OVNCall) {
+	ovnRequests.WithLabelValues(call.Fabric, call.Operation, cmp.Or(string(call.Kind), "answered")).Inc()
+	ovnLatency.WithLabelValues(call.Fabric, call.Operation).Observe(call.Took.Seconds())
 }
 
 // ObserveFabric counts one finished request to a fabric; it fits scope.FabricsOptions.Observe.

@@ -51,6 +51,13 @@ type Fabric struct {
 
 	// Posture says what the BMCs of DPUs answered.
 	Posture Postures
+
+	// OVN are the OVN databases evidence is read from besides; nil where the fabric names none.
+	OVN OVNDatabases
+
+	// ProbeOVN asks OVN's databases whether they answer, and returns by name what failed, nil for one that answers; nil where the
+	// fabric names none. The northbound one is asked where it is named.
+	ProbeOVN func(ctx context.Context) map[string]error
 }
 
 // Namespace returns DPF's namespace in the DPF management cluster.

@@ -67,6 +67,10 @@ type FabricsOptions struct {
 	ObservePosture func(PostureCall)
 	// PostureRetry is when a BMC is asked again that did not answer well; zero means the default of posture.Readings.
 	PostureRetry time.Duration
+	// OVNTimeout bounds one question to OVN's databases; zero means ovn.DefaultTimeout.
+	OVNTimeout time.Duration
+	// ObserveOVN, if set, is told of every question to OVN's databases after it ended. It must not block.
+	ObserveOVN func(OVNCall)
 }
 
 // NewFabrics returns Fabrics that keep a client as long as the Secret it was made from has the same resourceVersion.
@@ -121,6 +125,10 @@ type fabricMemory struct {
 	verifiers map[string]*rememberedVerifier
 	// bmcs are the readings of the DPUs' BMCs; nil until somebody asks.
 	bmcs *bmcReadings
+	// ovn asks OVN's databases; nil until somebody does.
+	ovn *sharedOVN
+	// closed says that the fabric is gone.
+	closed bool
 }
 
 func (f *fabrics) Get(ctx context.Context, name string) (*Fabric, error) {
@@ -199,6 +207,7 @@ func (f *fabrics) open(ctx context.Context, object *infrav1.DPUFabric) (*Fabric,
 		return f.verifier(ctx, object, memory, source)
 	}
 	fabric.Posture = f.postures(object, memory)
+	fabric.OVN, fabric.ProbeOVN = f.ovn(object, memory)
 	return fabric, nil
 }
 
@@ -238,6 +247,10 @@ func (m *fabricMemory) close() {
 	}
 	if m.bmcs != nil {
 		m.bmcs.Close()
+	}
+	m.closed = true
+	if m.ovn != nil {
+		m.ovn.client.Close()
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/provisioningv1alpha1"
 )
 
@@ -33,6 +35,18 @@ func (i *Inventory) Cards() []Member {
 	}
 	slices.SortFunc(cards, func(a, b Member) int { return cmp.Compare(a.CardName(), b.CardName()) })
 	return cards
+}
+
+// ClusterOf is the DPUCluster that the DPU of that name has joined; ok is false if there is no such DPU, or it has joined none.
+func (i *Inventory) ClusterOf(dpu string) (key types.NamespacedName, ok bool) {
+	for _, dpus := range i.dpus {
+		for _, found := range dpus {
+			if found.Name == dpu {
+				return Member{DPU: found}.ClusterKey()
+			}
+		}
+	}
+	return types.NamespacedName{}, false
 }
 
 // CardName is the name of the member's DPUDevice, also where that is gone.

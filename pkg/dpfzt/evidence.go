@@ -11,9 +11,11 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/provisioningv1alpha1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/dpfzt/svcv1alpha1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
 )
@@ -99,6 +101,15 @@ func (s *ClusterState) read(ctx context.Context, reader client.Reader) error {
 		s.leases[leases.Items[i].Name] = &leases.Items[i]
 	}
 	return nil
+}
+
+// Has reports whether the DPU cluster was read and has a Node of that name.
+func (s *ClusterState) Has(node string) bool { return s != nil && s.err == nil && s.nodes[node] != nil }
+
+// Alive says whether a Node of the cluster is Ready and its kubelet has renewed its lease lately.
+func (s *ClusterState) Alive(node string, now time.Time) vpc.Finding {
+	dpu := &provisioningv1alpha1.DPU{ObjectMeta: metav1.ObjectMeta{Name: node}}
+	return s.Evidence(Member{DPU: dpu}, LabelsOnDPU).Alive(now)
 }
 
 // Evidence of one member of the cluster.

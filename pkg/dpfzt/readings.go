@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/shared"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/vpc"
 )
 
@@ -22,6 +23,9 @@ const (
 	SteadyMaxAge = 10 * time.Second
 	// UnwatchedMaxAge is for those who are told nothing.
 	UnwatchedMaxAge = 2 * time.Second
+
+	// readingTimeout bounds one reading, of several requests.
+	readingTimeout = 20 * time.Second
 )
 
 // Readings reads DPF and DPU clusters for all who ask at the same time. Each fabric and each DPU cluster is read by itself: one
@@ -33,9 +37,9 @@ type Readings struct {
 	lapsed func(fabric string, nodes []string)
 
 	mu          sync.Mutex
-	clusters    map[clusterKey]*shared[*ClusterState]
-	inventories map[string]*shared[*Inventory]
-	around      map[string]*shared[*Surroundings]
+	clusters    map[clusterKey]*shared.Reading[*ClusterState]
+	inventories map[string]*shared.Reading[*Inventory]
+	around      map[string]*shared.Reading[*Surroundings]
 }
 
 type clusterKey struct {
@@ -48,14 +52,14 @@ type clusterKey struct {
 func NewReadings(c clock.Clock, lapsed func(fabric string, nodes []string)) *Readings {
 	return &Readings{
 		clock: c, lapsed: lapsed,
-		clusters: map[clusterKey]*shared[*ClusterState]{}, inventories: map[string]*shared[*Inventory]{}, around: map[string]*shared[*Surroundings]{},
+		clusters: map[clusterKey]*shared.Reading[*ClusterState]{}, inventories: map[string]*shared.Reading[*Inventory]{}, around: map[string]*shared.Reading[*Surroundings]{},
 	}
 }
 
 // State returns what a DPU cluster was like in a reading that started at notBefore or later. What could not be read is said in
 // all evidence made of it.
 func (r *Readings) State(ctx context.Context, fabric string, clusters DPUClusters, key types.NamespacedName, notBefore time.Time) *ClusterState {
-	state, started, err := slotOf(r, r.clusters, clusterKey{fabric, key}).get(ctx, notBefore, func(ctx context.Context) (*ClusterState, error) {
+	state, started, err := slotOf(r, r.clusters, clusterKey{fabric, key}).Get(ctx, notBefore, func(ctx context.Context) (*ClusterState, error) {
 		state := &ClusterState{started: r.clock.Now()}
 		reader, err := clusters(ctx, key)
 		if err != nil {
@@ -92,7 +96,7 @@ func (r *Readings) States(ctx context.Context, fabric string, clusters DPUCluste
 
 // Inventory returns what DPF knew of all servers and cards in a reading that started at notBefore or later.
 func (r *Readings) Inventory(ctx context.Context, fabric string, reader client.Reader, namespace string, notBefore time.Time) (*Inventory, error) {
-	inventory, _, err := slotOf(r, r.inventories, fabric).get(ctx, notBefore, func(ctx context.Context) (*Inventory, error) {
+	inventory, _, err := slotOf(r, r.inventories, fabric).Get(ctx, notBefore, func(ctx context.Context) (*Inventory, error) {
 		started := r.clock.Now()
 		inventory, err := ReadInventory(ctx, reader, namespace)
 		if err != nil {
@@ -107,7 +111,7 @@ func (r *Readings) Inventory(ctx context.Context, fabric string, reader client.R
 // Surroundings returns all VPCs of the fabric, and who reaches for its DPUs, in a reading that started at notBefore or later. A
 // failure is said in it.
 func (r *Readings) Surroundings(ctx context.Context, fabric string, reader client.Reader, namespace string, notBefore time.Time) *Surroundings {
-	around, started, err := slotOf(r, r.around, fabric).get(ctx, notBefore, func(ctx context.Context) (*Surroundings, error) {
+	around, started, err := slotOf(r, r.around, fabric).Get(ctx, notBefore, func(ctx context.Context) (*Surroundings, error) {
 		started := r.clock.Now()
 		around, err := readSurroundings(ctx, reader, namespace)
 		if err != nil {
@@ -123,12 +127,12 @@ func (r *Readings) Surroundings(ctx context.Context, fabric string, reader clien
 }
 
 // slotOf returns what is shared of one fabric or DPU cluster.
-func slotOf[K comparable, T any](r *Readings, slots map[K]*shared[T], key K) *shared[T] {
+func slotOf[K comparable, T any](r *Readings, slots map[K]*shared.Reading[T], key K) *shared.Reading[T] {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	slot := slots[key]
 	if slot == nil {
-		slot = &shared[T]{clock: r.clock}
+		slot = &shared.Reading[T]{Clock: r.clock, Timeout: readingTimeout}
 		slots[key] = slot
 	}
 	return slot
@@ -136,13 +140,7 @@ func slotOf[K comparable, T any](r *Readings, slots map[K]*shared[T], key K) *sh
 
 // compare tells of the Nodes whose leases lapsed, or came back, since the last reading that succeeded.
 func (r *Readings) compare(key clusterKey, state *ClusterState) {
-	slot := slotOf(r, r.clusters, key)
-	slot.mu.Lock()
-	var before *ClusterState
-	if slot.last != nil {
-		before = slot.last.value
-	}
-	slot.mu.Unlock()
+	before := slotOf(r, r.clusters, key).Last()
 	if before == nil {
 		return
 	}

@@ -157,3 +157,6 @@ func TestLapsedLeases(t *testing.T) {
 		}
 	})
 }
+
+// after waits, in the time of a synctest bubble.
+func after(d time.Duration) { <-time.After(d) }

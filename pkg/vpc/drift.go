@@ -50,6 +50,12 @@ const (
 	DriftOtherVPC DriftKind = "OtherVPC"
 	// DriftOtherInterface: an interface of somebody else selects the Node.
 	DriftOtherInterface DriftKind = "OtherInterface"
+	// DriftOVNUnreadable: OVN's southbound database cannot be read.
+	DriftOVNUnreadable DriftKind = "OVNUnreadable"
+	// DriftOtherBinding: the DPU's chassis claims a port nobody asked for, or another chassis one that was.
+	DriftOtherBinding DriftKind = "OtherBinding"
+	// DriftUnbound: the DPU's chassis does not claim a port any more, has not programmed it, or it has another MAC address.
+	DriftUnbound DriftKind = "Unbound"
 	// DriftUnhealthy: the Node lives and reports a problem of what carries the ports.
 	DriftUnhealthy DriftKind = "Unhealthy"
 	// DriftSettling: the DPU has only just booted; what its agents report may be from before.
@@ -100,9 +106,12 @@ var driftTable = []driftRow{
 	{kind: DriftNodeRelabelled, answer: No, seen: true, find: findNodeRelabelled},
 	{kind: DriftOtherMark, answer: No, seen: true, exposed: true, find: findOtherMark},
 	{kind: DriftOtherPort, answer: No, seen: true, exposed: true, find: proveOnlyOurs},
+	{kind: DriftOtherBinding, answer: No, seen: true, exposed: true, find: func(w Want, e Evidence, _ time.Time) Finding { return proveOnlyBound(w, e) }},
 	{kind: DriftNodeSilent, answer: Unknown, find: func(_ Want, e Evidence, now time.Time) Finding { return e.Alive(now) }, ends: true},
 	{kind: DriftUnmarked, answer: No, seen: true, find: findUnmarked},
 	{kind: DriftPort, answer: No, seen: true, find: provePorts},
+	{kind: DriftUnbound, answer: No, seen: true, find: func(w Want, e Evidence, _ time.Time) Finding { return proveBindings(w, e) }},
+	{kind: DriftOVNUnreadable, answer: Unknown, find: func(w Want, e Evidence, _ time.Time) Finding { return proveOVNRead(w, e) }},
 	{kind: DriftOtherVPC, answer: Unknown, seen: true, find: func(w Want, e Evidence, _ time.Time) Finding { return checkOtherVPC(w, e) }},
 	{kind: DriftOtherInterface, answer: Unknown, seen: true, find: func(w Want, e Evidence, _ time.Time) Finding { return checkOtherInterface(w, e) }},
 	{kind: DriftUnreadable, answer: Unknown, find: func(w Want, e Evidence, _ time.Time) Finding { return checkAroundRead(w, e) }},
@@ -151,7 +160,7 @@ func Worst(drifts []Drift) Drift {
 
 // followsFromOurs reports whether a kind of drift is what DPF does once labels of ours are gone.
 func followsFromOurs(kind DriftKind) bool {
-	return kind == DriftNodeRelabelled || kind == DriftUnmarked || kind == DriftPort
+	return kind == DriftNodeRelabelled || kind == DriftUnmarked || kind == DriftPort || kind == DriftUnbound
 }
 
 // Notice says what an operator should know about a DPU whose proof holds, or "".
@@ -175,7 +184,7 @@ func PlanRepair(want Want, e Evidence, now time.Time) Plan {
 		return wait(alive)
 	}
 	for _, check := range []func(Want, Evidence) Finding{
-		checkStands, CheckAround,
+		checkStands, CheckAround, proveOVNRead, proveOnlyBound,
 		func(w Want, e Evidence) Finding { return findOtherMark(w, e, now) },
 		func(w Want, e Evidence) Finding { return proveOnlyOurs(w, e, now) },
 		func(w Want, e Evidence) Finding { return findRelabelled(w, e, now) },

@@ -88,6 +88,15 @@ func TestFindDrift(t *testing.T) {
 			})}
 		}, DriftOtherInterface, Unknown, false, "somebody else"},
 		{"OVS problem", func(e *Evidence) { e.Node.Status.Conditions[1].Status = corev1.ConditionFalse }, DriftUnhealthy, Unknown, false, "OVSHealthy"},
+		{"OVN away", func(e *Evidence) { e.OVN = &OVN{Err: errors.New("no route")} }, DriftOVNUnreadable, Unknown, false, "southbound database"},
+		{"port of another VPC claimed", func(e *Evidence) {
+			e.OVN = southbound()
+			e.OVN.Bindings[2].Chassis = "dpu-1"
+		}, DriftOtherBinding, No, true, "claims a port nobody asked for"},
+		{"port not claimed", func(e *Evidence) {
+			e.OVN = southbound()
+			e.OVN.Bindings[1].Chassis = ""
+		}, DriftUnbound, No, false, "claimed by no chassis"},
 		{"just booted", func(e *Evidence) {
 			e.Node.Status.NodeInfo.BootID = "boot-2"
 			e.Node.Status.Conditions[0].LastTransitionTime = metav1.NewTime(now.Add(-time.Second))

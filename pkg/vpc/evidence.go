@@ -64,6 +64,8 @@ type Evidence struct {
 	// Around is what else of DPF decides about the DPU's ports. It is read where ports are plugged or proven plugged, not where
 	// they are unplugged.
 	Around Surroundings
+	// OVN is what OVN's southbound database said; nil where it is not asked. It is shared, and not to be changed.
+	OVN *OVN
 }
 
 // name of the DPU for messages.

@@ -121,7 +121,7 @@ func isTrue(conditions []metav1.Condition, kind string) bool {
 }
 
 // CheckFree says whether nobody but the claim holds a DPU: no record of another holder, no label of ours, no VPC mark, no port
-// on any virtual network. The zero claim asks whether nobody at all does.
+// on any virtual network, and no port that OVN has bound. The zero claim asks whether nobody at all does.
 func CheckFree(e Evidence, claim Holder) Finding {
 	if e.ClusterError != nil {
 		return Finding{Unknown, reasonFabricUnreachable, "the DPU cluster of " + e.name() + " cannot be read: " + e.ClusterError.Error()}
@@ -150,5 +150,5 @@ func CheckFree(e Evidence, claim Holder) Finding {
 	if len(e.tenantInterfaces()) > 0 {
 		return Finding{No, reasonForeignVPC, "a port of " + e.name() + " is on a virtual network"}
 	}
-	return Finding{Answer: Yes}
+	return CheckUnclaimed(e)
 }

@@ -36,6 +36,8 @@ type Want struct {
 	Claim Holder
 	// Before is the Node's stretch before anything was written for the claim; it equals none if that is not known.
 	Before Continuity
+	// LogicalPorts are the names OVN knew the ports by before they were unplugged, as far as that was seen.
+	LogicalPorts []string
 }
 
 // portLabels are the labels that plug the ports.

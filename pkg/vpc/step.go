@@ -46,9 +46,13 @@ type Plan struct {
 	Change Change
 	// Finding says what is missing while the step is not Done.
 	Finding Finding
+	// OVN says that it is OVN's word that is missing, of which no watch tells.
+	OVN bool
 }
 
 func wait(finding Finding) Plan { return Plan{Step: StepWait, Finding: finding} }
+
+func waitForOVN(finding Finding) Plan { return Plan{Step: StepWait, Finding: finding, OVN: true} }
 
 func waitFor(reason, message string) Plan { return wait(Finding{No, reason, message}) }
 
@@ -114,10 +118,13 @@ func planPlug(want Want, holder Holder, e Evidence, now time.Time) Plan {
 		if proof.Answer == Yes {
 			proof = CheckAround(want, e)
 		}
-		if proof.Answer == Yes {
-			return Plan{Step: StepDone, Finding: proof}
+		if proof.Answer != Yes {
+			return wait(proof)
 		}
-		return wait(proof)
+		if proof = ProveBound(want, e); proof.Answer != Yes {
+			return waitForOVN(proof)
+		}
+		return Plan{Step: StepDone, Finding: proof}
 	case plugged > 0 || holder.Plugged:
 		return wait(missing("a port label of %s was taken away", e.name()))
 	}
@@ -171,7 +178,7 @@ func PlanDetach(want Want, e Evidence, now time.Time, options DetachOptions) (pl
 	if !holder.Holds() {
 		left := ProveLeft(e, now)
 		if left.Answer == Yes {
-			return Plan{Step: StepDone, Finding: left}, true
+			return planUnbound(want, e), true
 		}
 		left.Reason = orReason(left.Reason, infrav1.DetachingVPCReason)
 		return wait(left), true
@@ -191,13 +198,21 @@ func PlanDetach(want Want, e Evidence, now time.Time, options DetachOptions) (pl
 	}
 }
 
+// planUnbound waits for OVN to let go of what has left otherwise.
+func planUnbound(want Want, e Evidence) Plan {
+	if unbound := ProveUnbound(want, e); unbound.Answer != Yes {
+		return waitForOVN(unbound)
+	}
+	return Plan{Step: StepDone, Finding: Finding{Answer: Yes}}
+}
+
 // PlanRejoin plans the way off for a DPU that was written to and has no record of it any more: unless its Node lived in one
 // stretch from before the first write until now, so that whatever happened was seen through by its agents, everything is
 // repeated.
 func PlanRejoin(want Want, before Continuity, e Evidence, now time.Time, options DetachOptions) Plan {
 	left := ProveLeft(e, now)
 	if left.Answer == Yes && before.Equal(e.Stretch(now)) {
-		return Plan{Step: StepDone, Finding: left}
+		return planUnbound(want, e)
 	}
 	unproven := func(why string) Plan {
 		return waitFor(infrav1.DetachUnprovenReason, "the record on "+e.name()+" is gone, so that detachment cannot be proven: "+why)

@@ -188,6 +188,15 @@ var fabricWingRules = []ruleCase{
 	{name: "another kind's override", sample: "dpuserver", edits: []edit{set("spec.override.action", "Abandon")}, refused: "action must be Rebind"},
 
 	{name: "no backend", sample: "dpufabric", edits: []edit{unset("spec.backend.ovnVPC")}, refused: "ovnVPC must be set exactly when type is OVNVPC"},
+	{name: "OVN without TLS", sample: "dpufabric", edits: ovn("tcp:192.0.2.1:6642", "", "", false)},
+	{name: "OVN with TLS", sample: "dpufabric", edits: ovn("ssl:192.0.2.1:6642", "ssl:192.0.2.1:6641", "ovn-tls", true)},
+	{name: "OVN with ssl and no Secret", sample: "dpufabric", edits: ovn("ssl:192.0.2.1:6642", "", "", false), refused: "ssl: needs tlsSecretRef"},
+	{name: "OVN with ssl northbound and no Secret", sample: "dpufabric", edits: ovn("tcp:192.0.2.1:6642", "ssl:192.0.2.1:6641", "", false), refused: "ssl: needs tlsSecretRef"},
+	{name: "OVN with ssl among several and no Secret", sample: "dpufabric", edits: ovn("tcp:192.0.2.1:6642,ssl:192.0.2.2:6642", "", "", false), refused: "ssl: needs tlsSecretRef"},
+	{name: "barrier without northbound", sample: "dpufabric", edits: ovn("tcp:192.0.2.1:6642", "", "", true), refused: "barrier: true needs northbound"},
+	{name: "no barrier without northbound", sample: "dpufabric", edits: append(ovn("tcp:192.0.2.1:6642", "", "", true), set("spec.backend.ovnVPC.ovn.barrier", false))},
+	{name: "barrier", sample: "dpufabric", edits: ovn("tcp:192.0.2.1:6642", "tcp:192.0.2.1:6641", "", true)},
+	{name: "OVN by another method", sample: "dpufabric", edits: ovn("unix:/run/ovn/sb.sock", "", "", false), refused: "should match"},
 	{name: "label key changed", sample: "dpufabric", before: unchanged, edits: []edit{set("spec.serverLabelKey", "other")}, refused: "serverLabelKey is immutable"},
 	{name: "label key is nonsense", sample: "dpufabric", edits: []edit{set("spec.serverLabelKey", "a/b/c")}, refused: "serverLabelKey must be a label key"},
 	{name: "label key without prefix", sample: "dpufabric", edits: []edit{set("spec.serverLabelKey", "system-id")}},
@@ -201,6 +210,21 @@ func subnet(name, cidr string) map[string]any { return map[string]any{"name": na
 
 func cidr(value string) []edit {
 	return []edit{set("spec.subnets", []any{subnet("a", value)})}
+}
+
+// ovn names databases; what is empty or false is left out.
+func ovn(southbound, northbound, secret string, barrier bool) []edit {
+	endpoints := map[string]any{"southbound": southbound}
+	if northbound != "" {
+		endpoints["northbound"] = northbound
+	}
+	if secret != "" {
+		endpoints["tlsSecretRef"] = map[string]any{"name": secret}
+	}
+	if barrier {
+		endpoints["barrier"] = true
+	}
+	return []edit{set("spec.backend.ovnVPC.ovn", endpoints)}
 }
 
 func prefixes(prefixes ...any) []edit {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/ovnlab"
 )
 
 // TestShortPass is the demo's flow with fewer servers: two tenants with the same CIDR come, scale and go, and every invariant
@@ -22,9 +23,11 @@ func TestShortPass(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	level, lacks := ovnlab.Best()
+	t.Logf("OVN level %s %s", level, lacks)
 	world, err := Up(ctx, Options{
 		Repo: repo, Dir: filepath.Join(t.TempDir(), "lab"), GoodServers: Short.GoodServers, CRDDir: os.Getenv("DPF_CRD_DIR"),
-		Posture: infrav1.PostureEnforce,
+		Posture: infrav1.PostureEnforce, OVN: &level,
 	})
 	if err != nil {
 		t.Fatal(err)

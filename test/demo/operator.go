@@ -73,6 +73,7 @@ func (w *World) fabric() *infrav1.DPUFabric {
 	fabric.Spec.Backend = infrav1.FabricBackend{Type: infrav1.FabricBackendOVNVPC, OVNVPC: &infrav1.OVNVPCBackend{
 		KubeconfigSecretRef: infrav1.LocalSecretReference{Name: KubeconfigSecret}, IsolationClassName: dpfsim.IsolationClassName,
 	}}
+	w.askOVN(fabric)
 	fabric.Spec.ClaimSources = []infrav1.ClaimSource{{
 		Name: source, Endpoint: w.maasEndpoint, CABundle: w.maasCA.CertPEM, SecretRef: infrav1.LocalSecretReference{Name: MaasSecret},
 	}}

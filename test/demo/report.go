@@ -86,5 +86,12 @@ func (r *Run) reportMemory(out io.Writer) error {
 			fmt.Fprintf(table, "%d MB\t  %s\t\n", p.RSS()>>20, p.Name())
 		}
 	}
+	if w := r.World; w.OVN != nil {
+		var together uint64
+		for _, p := range w.OVN.Processes() {
+			together += p.RSS
+		}
+		fmt.Fprintf(table, "%d MB\t  OVN, %d processes\t\n", together>>20, len(w.OVN.Processes()))
+	}
 	return table.Flush()
 }

@@ -65,8 +65,7 @@ func (w *World) Screen(ctx context.Context, out io.Writer) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	w.reach(out)
-	return nil
+	return w.reach(ctx, out)
 }
 
 func orDash(text string) string {
@@ -116,40 +115,4 @@ func (w *World) rows(ctx context.Context) (map[string]*row, error) {
 		}
 	}
 	return rows, nil
-}
-
-// reach writes, for each two VPCs, how many ordered pairs of ports reach each other in the data plane.
-func (w *World) reach(out io.Writer) {
-	byVPC := map[string][]string{}
-	var vpcs []string
-	for _, p := range w.Fabric.Ports() {
-		if _, seen := byVPC[p.VPC]; !seen {
-			vpcs = append(vpcs, p.VPC)
-		}
-		byVPC[p.VPC] = append(byVPC[p.VPC], p.HostMAC)
-	}
-	if len(vpcs) == 0 {
-		fmt.Fprintln(out, "  reach: no port is on any VPC")
-	}
-	for _, from := range vpcs {
-		for _, to := range vpcs {
-			pairs, reached := 0, 0
-			for _, a := range byVPC[from] {
-				for _, b := range byVPC[to] {
-					if a == b {
-						continue
-					}
-					pairs++
-					if w.Fabric.Reachable(a, b) {
-						reached++
-					}
-				}
-			}
-			if pairs > 0 {
-				_, fromName, _ := strings.Cut(from, "_")
-				_, toName, _ := strings.Cut(to, "_")
-				fmt.Fprintf(out, "  reach: %s → %s: %d of %d pairs of ports\n", fromName, toName, reached, pairs)
-			}
-		}
-	}
 }

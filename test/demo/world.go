@@ -31,6 +31,7 @@ import (
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/pki"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/proc"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/maassim"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/ovnlab"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/serversim"
 )
 
@@ -48,18 +49,22 @@ type Options struct {
 	ManagerArgs []string
 	// Posture is what the fabric makes of what the DPUs' BMCs say; empty means that they are not asked.
 	Posture infrav1.PostureMode
-	Log     logr.Logger
+	// OVN is the level of OVN that DPF drives and that the fabric takes evidence from; nil has the DPF simulator play OVN, too.
+	OVN *ovnlab.Level
+	Log logr.Logger
 }
 
 // World is the operator's datacentre and its management cluster: everything but tenants.
 type World struct {
-	Lab      *lab.Lab
-	MAAS     *maassim.Region
-	Fabric   *dpfsim.Fabric
-	BMCs     *bmcsim.Site
-	Rack     *serversim.Rack
-	Servers  []Server
-	Checker  *checker.Checker
+	Lab     *lab.Lab
+	MAAS    *maassim.Region
+	Fabric  *dpfsim.Fabric
+	BMCs    *bmcsim.Site
+	Rack    *serversim.Rack
+	Servers []Server
+	Checker *checker.Checker
+	// OVN is nil where the DPF simulator plays it.
+	OVN      *ovnlab.Lab
 	Operator client.Client
 
 	options      Options
@@ -67,6 +72,7 @@ type World struct {
 	maasCA       *pki.CA
 	maasKey      string
 	bmcs         []*bmcsim.BMC
+	topology     *ovnlab.Topology
 
 	stop  context.CancelFunc
 	group *errgroup.Group
@@ -101,6 +107,7 @@ func (w *World) up(ctx, running context.Context) error {
 		do   func(ctx, running context.Context) error
 	}{
 		{"start the BMCs", w.startBMCs},
+		{"start OVN", w.startOVN},
 		{"start the DPF simulator", w.startFabric},
 		{"start the servers", w.startRack},
 		{"start the MAAS simulator", w.startMAAS},
@@ -118,6 +125,7 @@ func (w *World) up(ctx, running context.Context) error {
 func (w *World) startFabric(ctx, running context.Context) error {
 	fabric, err := dpfsim.New(dpfsim.Options{
 		Management: w.Lab.DPFManagement(), DPUCluster: w.Lab.DPUCluster(), Namespace: dpfNamespace, CRDDir: w.options.CRDDir, Log: w.options.Log.WithName("dpf"),
+		OVN: w.driven(),
 	})
 	if err != nil {
 		return err
@@ -285,6 +293,7 @@ func (w *World) Down(ctx context.Context) error {
 	if w.Rack != nil {
 		errs = append(errs, w.Rack.Stop(ctx))
 	}
+	errs = append(errs, w.stopOVN(ctx))
 	if w.BMCs != nil {
 		errs = append(errs, w.BMCs.Close())
 	}

@@ -92,7 +92,10 @@ func (r *agents) serve(ctx context.Context, si *unstructured.Unstructured, spec 
 		if left := r.pace.wait("plug/"+string(si.GetUID()), r.options.Timing.AgentReady); left > 0 {
 			return reconcile.Result{RequeueAfter: left}, nil
 		}
-		r.plane.plug(key, id)
+		if err := r.plugPort(ctx, key, id); err != nil {
+			report.condition(conditionInterfaceReconciled, false, reasonError, err.Error())
+			return reconcile.Result{RequeueAfter: r.options.Timing.AgentRetry}, nil
+		}
 	}
 	report.succeed(conditionInterfaceReconciled)
 	return reconcile.Result{}, nil
@@ -122,7 +125,10 @@ func (r *agents) unplug(ctx context.Context, si *unstructured.Unstructured, dpu 
 		return reconcile.Result{RequeueAfter: left}, nil
 	}
 	if !r.faults.has(AgentForgetsPort, dpu) {
-		r.plane.unplug(dpu, interfaceID(si.GetNamespace(), si.GetName()))
+		if err := r.unplugPort(ctx, dpu, interfaceID(si.GetNamespace(), si.GetName())); err != nil {
+			r.log.Error(err, "detach", "ServiceInterface", si.GetName())
+			return reconcile.Result{RequeueAfter: r.options.Timing.AgentRetry}, nil
+		}
 	}
 	return reconcile.Result{}, dropFinalizer(ctx, r.dpuCluster, si, finalizerSINode)
 }
@@ -146,8 +152,11 @@ func (f *Fabric) sweeper(ctx context.Context) error {
 				continue
 			}
 			for _, id := range f.plane.plugged(dpu) {
-				if !wanted[id] {
-					f.plane.unplug(dpu, id)
+				if wanted[id] {
+					continue
+				}
+				if err := f.unplugPort(ctx, dpu, id); err != nil && ctx.Err() == nil {
+					f.log.Error(err, "sweep stale ports")
 				}
 			}
 		}

@@ -9,5 +9,8 @@
 // the real controllers refuse, delay, forget or report wrongly, these do too: a DPUServiceInterface is Ready with no Node, a
 // set without a selector takes every DPU, one bad Node stops a VPC, a dead DPU keeps its finalizer.
 //
+// OVN is played, too, or driven: with Options.OVN the same controllers write its northbound database and plug its switches, and
+// hosts get the addresses that it chooses.
+//
 // The package knows DPF's protocol and none of the provider's packages, so that it cannot share their mistakes.
 package dpfsim

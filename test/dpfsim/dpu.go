@@ -182,8 +182,7 @@ func (r *dpuController) begin(ctx context.Context, dpu *unstructured.Unstructure
 	}
 	r.hardware.change(dpu.GetName(), func(c *card) { c.owner, c.installsItself = dpu.GetUID(), true })
 	r.hardware.setInstalling(dpu.GetName(), phaseInstalling)
-	r.plane.wipe(dpu.GetName())
-	return verdict{phase: phaseInstalling, after: r.options.Timing.Install}, nil
+	return verdict{phase: phaseInstalling, after: r.options.Timing.Install}, r.wipe(ctx, dpu.GetName())
 }
 
 // install is the installation, which ends by itself if DPF began it, or once somebody has cycled the server's power.

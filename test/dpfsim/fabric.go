@@ -43,6 +43,7 @@ type Fabric struct {
 	journal  *journal
 	faults   *faultSet
 	pace     *pace
+	cards    cards
 
 	mu      sync.Mutex
 	place   LabelPlace // of the release that runs
@@ -222,8 +223,16 @@ const (
 // SetHostPower switches a server, named by the serial number of its card or by its MAAS system ID. A card without standby
 // power goes down and comes up with it.
 func (f *Fabric) SetHostPower(server string, on bool) {
-	for _, name := range f.hardware.setHostPower(server, on) {
+	changed := f.hardware.setHostPower(server, on)
+	for _, name := range changed {
 		f.journal.add(Effect{Kind: EffectPower, Object: "DPU " + f.options.Namespace + "/" + name, Change: map[bool]string{true: "boots", false: "down"}[on]})
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), faultCall)
+	defer cancel()
+	for _, name := range changed {
+		if err := f.follow(ctx, name); err != nil {
+			f.log.Error(err, "power", "dpu", name)
+		}
 	}
 	f.plane.sync()
 }

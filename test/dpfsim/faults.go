@@ -85,13 +85,17 @@ func (f *Fabric) Inject(fault Fault) (remove func()) {
 func (f *Fabric) begin(ctx context.Context, fault Fault) error {
 	switch fault.Kind {
 	case NorthboundLost:
-		f.plane.loseNorthbound()
+		return f.loseNorthbound(ctx)
 	case Reprovision:
 		f.hardware.setInstalling(fault.Target, phaseInstalling)
-		f.plane.wipe(fault.Target)
+		return f.wipe(ctx, fault.Target)
+	case OVNControllerHung:
+		return f.follow(ctx, fault.Target)
 	case DPUReboot:
 		f.hardware.setRebooting(fault.Target, true)
+		err := f.follow(ctx, fault.Target)
 		f.plane.sync()
+		return err
 	case NodeDeleted:
 		return f.deleteNode(ctx, fault.Target)
 	case DPUReplaced:
@@ -139,6 +143,8 @@ func (f *Fabric) end(ctx context.Context, fault Fault) error {
 		f.hardware.setInstalling(fault.Target, "")
 	case DPUReboot:
 		f.hardware.setRebooting(fault.Target, false)
+	case OVNControllerHung:
+		return f.follow(ctx, fault.Target)
 	case NodeDeleted:
 		f.hardware.change(fault.Target, func(c *card) { c.starts++ })
 	case ReinstallWanted:

@@ -121,6 +121,7 @@ type (
 	virtualNetworkSpec struct {
 		VPCName          string `json:"vpcName"`
 		ExternallyRouted bool   `json:"externallyRouted"`
+		Masquerade       *bool  `json:"masquerade,omitempty"`
 		BridgedNetwork   struct {
 			IPAM struct {
 				IPv4 struct {

@@ -82,6 +82,9 @@ func (f *Fabric) kubelet(ctx context.Context, name string, state *kubeletState) 
 	if !ok {
 		return nil
 	}
+	if err := f.follow(ctx, name); err != nil {
+		return err
+	}
 	if c.installing != state.installing {
 		state.installing = c.installing
 		f.lookAt(ctx, name)

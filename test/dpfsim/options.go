@@ -38,6 +38,8 @@ type Options struct {
 	CRDDir string
 	// LabelPlace is the DPF release; LabelsOnDPU when empty. See Fabric.Upgrade.
 	LabelPlace LabelPlace
+	// OVN is driven as DPF's VPC service drives it; without one the Fabric plays OVN, too.
+	OVN OVN
 	// Timing of everything that takes time; zero fields take LabTiming's values.
 	Timing Timing
 	// Jitter lets each delay take up to this much longer, as a part of it: 3 is up to four times as long. Which delay takes how

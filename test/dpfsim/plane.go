@@ -134,6 +134,9 @@ func (p *plane) addLogical(id string, port logicalPort, pool *addressPool) {
 	defer p.mu.Unlock()
 	if old, ok := p.logical[id]; ok {
 		if old.network == port.network && old.mac == port.mac && old.vpc == port.vpc && old.node == port.node {
+			if pool == nil {
+				p.readdress(id, old, port.address)
+			}
 			return
 		}
 		p.release(old)
@@ -147,6 +150,16 @@ func (p *plane) addLogical(id string, port logicalPort, pool *addressPool) {
 	}
 	p.logical[id] = &port
 	p.bind()
+}
+
+// readdress tells a port that it has another address than before, or one at last.
+func (p *plane) readdress(id string, port *logicalPort, address netip.Addr) {
+	port.address = address
+	for key, bound := range p.bound {
+		if p.switched[key] == id {
+			bound.Address = address
+		}
+	}
 }
 
 func (p *plane) hasLogical(id string) bool {
@@ -234,6 +247,18 @@ func (p *plane) plugged(dpu string) (ids []string) {
 		}
 	}
 	return ids
+}
+
+// pluggedAt lists the ports that an interface has on a DPU's switch.
+func (p *plane) pluggedAt(dpu, id string) (keys []portKey) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, switched := range p.switched {
+		if key.dpu == dpu && switched == id {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // sync lets every OVN controller that is able to catch up.

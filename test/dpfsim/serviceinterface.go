@@ -5,6 +5,7 @@ package dpfsim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 
@@ -94,9 +95,7 @@ func (r *portController) reconcile(ctx context.Context, request reconcile.Reques
 		return reconcile.Result{}, nil // and the annotation keeps its last value
 	}
 	if r.faults.has(NorthboundUnreachable, "") {
-		// Whatever fails on the way, the annotation says that the port is not connected, true or not.
-		// unsure: not if DPF notices before it tries.
-		return reconcile.Result{RequeueAfter: r.options.Timing.RelatedRetry}, r.annotateConnected(ctx, si, false)
+		return r.notConnected(ctx, si, errors.New("the northbound database is out of reach"))
 	}
 	return r.connect(ctx, si, node, mac, related)
 }
@@ -129,11 +128,20 @@ func (r *portController) connect(ctx context.Context, si *unstructured.Unstructu
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	r.plane.addLogical(id, logicalPort{
+	pending, err := r.connectPort(ctx, si, node, logicalPort{
 		si: si.GetNamespace() + "/" + si.GetName(), vpc: mark, node: node.Name, mac: mac, network: network,
 	}, pool)
+	if err != nil {
+		return r.notConnected(ctx, si, err)
+	}
+	if err := r.annotateConnected(ctx, si, true); err != nil {
+		return reconcile.Result{}, err
+	}
+	if pending {
+		return reconcile.Result{RequeueAfter: nodeRetry}, nil
+	}
 	// Nobody looks again before something changes: a database lost behind its back stays lost.
-	return reconcile.Result{}, r.annotateConnected(ctx, si, true)
+	return reconcile.Result{}, nil
 }
 
 func (r *portController) disconnect(ctx context.Context, si *unstructured.Unstructured, id string) (reconcile.Result, error) {
@@ -141,9 +149,18 @@ func (r *portController) disconnect(ctx context.Context, si *unstructured.Unstru
 		if left := r.pace.wait("disconnect/"+string(si.GetUID()), r.options.Timing.Unplug); left > 0 {
 			return reconcile.Result{RequeueAfter: left}, nil
 		}
-		r.plane.dropLogical(id)
+	}
+	if err := r.disconnectPort(ctx, id); err != nil {
+		return r.notConnected(ctx, si, err)
 	}
 	return reconcile.Result{}, r.annotateConnected(ctx, si, false)
+}
+
+// notConnected says so, and tries again later. Whatever fails on the way, the annotation reads "false", true or not.
+// unsure: not if DPF notices before it tries.
+func (r *portController) notConnected(ctx context.Context, si *unstructured.Unstructured, why error) (reconcile.Result, error) {
+	r.log.Info("not connected", "ServiceInterface", si.GetName(), "error", why.Error())
+	return reconcile.Result{RequeueAfter: r.options.Timing.RelatedRetry}, r.annotateConnected(ctx, si, false)
 }
 
 func (r *portController) annotateConnected(ctx context.Context, si *unstructured.Unstructured, connected bool) error {
@@ -165,7 +182,10 @@ func (r *portController) delete(ctx context.Context, si *unstructured.Unstructur
 		if left := r.pace.wait("disconnect/"+string(si.GetUID()), r.options.Timing.Unplug); left > 0 {
 			return reconcile.Result{RequeueAfter: left}, nil
 		}
-		r.plane.dropLogical(id)
+	}
+	if err := r.disconnectPort(ctx, id); err != nil {
+		r.log.Error(err, "delete logical port", "ServiceInterface", si.GetName())
+		return reconcile.Result{RequeueAfter: r.options.Timing.RelatedRetry}, nil
 	}
 	return reconcile.Result{}, dropFinalizer(ctx, r.dpuCluster, si, finalizerSI)
 }

@@ -6,6 +6,7 @@ package dpfsim
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -106,6 +107,16 @@ func (r *networkController) reconcileWith(ctx context.Context, network *unstruct
 		if err := annotate(ctx, r.management, network, map[string]string{annotationLRP: address}); err != nil {
 			return fmt.Errorf("annotate DPUVirtualNetwork: %w", err)
 		}
+		annotations := maps.Clone(network.GetAnnotations())
+		if annotations == nil {
+			annotations = map[string]string{}
+		}
+		annotations[annotationLRP] = address
+		network.SetAnnotations(annotations) // OVN is told at once
+	}
+	if err := r.ensureNetwork(ctx, network); err != nil {
+		report.condition(conditionNetworkReconciled, false, reasonError, err.Error())
+		return err
 	}
 	report.succeed(conditionNetworkReconciled)
 	return nil
@@ -125,6 +136,13 @@ func (r *networkController) delete(ctx context.Context, network *unstructured.Un
 			report.condition(conditionNetworkReconciled, false, reasonAwaitingDeletion, "in use by DPUServiceInterface "+interfaces.Items[i].GetName())
 			return nil
 		}
+	}
+	err := r.northbound(ctx, func(ctx context.Context, ovn OVN) error {
+		return ovn.RemoveNetwork(ctx, network.GetNamespace(), network.GetName())
+	})
+	if err != nil {
+		report.condition(conditionNetworkReconciled, false, reasonError, err.Error())
+		return err
 	}
 	return dropFinalizer(ctx, r.management, network, finalizerVirtualNetwork)
 }

@@ -255,6 +255,10 @@ func (r *vpcController) reconcileNodes(ctx context.Context, vpc *unstructured.Un
 		report.condition(conditionTopology, false, reasonError, "a transaction of the Northbound database failed")
 		return reconcile.Result{RequeueAfter: r.options.Timing.RelatedRetry}, nil
 	}
+	if err := r.ensureVPC(ctx, vpc, spec, networks, members); err != nil {
+		report.condition(conditionTopology, false, reasonError, err.Error())
+		return reconcile.Result{RequeueAfter: r.options.Timing.RelatedRetry}, nil
+	}
 	r.plane.setTopology(vpcMark(vpc), topology, spec.InterNetworkAccess)
 	report.succeed(conditionTopology)
 	names := make([]any, 0, len(networks))
@@ -346,6 +350,11 @@ func (r *vpcController) delete(ctx context.Context, vpc *unstructured.Unstructur
 		if err := r.dpuCluster.Patch(ctx, after, client.MergeFrom(&nodes.Items[i])); err != nil {
 			return fmt.Errorf("unmark Node %s: %w", after.Name, err)
 		}
+	}
+	err := r.northbound(ctx, func(ctx context.Context, ovn OVN) error { return ovn.RemoveVPC(ctx, vpc.GetNamespace(), vpc.GetName()) })
+	if err != nil {
+		report.condition(conditionTopology, false, reasonError, err.Error())
+		return err
 	}
 	r.plane.setTopology(mark, nil, false)
 	return dropFinalizer(ctx, r.management, vpc, finalizerVPC)

@@ -49,6 +49,8 @@ type Options struct {
 	Timing dpfsim.Timing
 	Jitter float64
 	Seed   uint64
+	// OVN is what DPF drives; the simulator plays it, too, when nil.
+	OVN dpfsim.OVN
 	// DPUs are there from the beginning.
 	DPUs []dpfsim.DPU
 	// Tenants are the namespaces in the management cluster besides the wing's.
@@ -176,7 +178,7 @@ func (l *Lab) startHub(ctx context.Context, config *rest.Config, tenants []strin
 func (l *Lab) startDPF(ctx context.Context, management, dpu *rest.Config, options Options) error {
 	fabric, err := dpfsim.New(dpfsim.Options{
 		Management: management, DPUCluster: dpu, Namespace: DPFNamespace, CRDDir: options.CRDDir, LabelPlace: options.LabelPlace,
-		Timing: options.Timing, Jitter: options.Jitter, Seed: options.Seed,
+		Timing: options.Timing, Jitter: options.Jitter, Seed: options.Seed, OVN: options.OVN,
 	})
 	if err != nil {
 		return err

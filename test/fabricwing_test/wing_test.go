@@ -137,6 +137,9 @@ func (f fabrics) wrap(fabric *scope.Fabric, err error) (*scope.Fabric, error) {
 			return scope.Verifier{Verifier: f.wing.maas, Account: account}, nil
 		}
 	}
+	if f.wing.ovn != nil {
+		f.wing.ovn.serve(fabric)
+	}
 	inner, ok := fabric.DPF.(client.WithWatch)
 	if !ok {
 		inner = withoutWatch{fabric.DPF}
@@ -197,7 +200,9 @@ type wing struct {
 	maas  *maasStub
 	clock *shiftedClock
 	hooks *hooks
-	stop  func()
+	// ovn, if there is one, stands for the fabric's OVN databases.
+	ovn  *ovnStub
+	stop func()
 }
 
 // hooks are what a test does to the wing's calls.

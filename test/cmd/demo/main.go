@@ -22,6 +22,7 @@ import (
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/demo"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/ovnlab"
 )
 
 // stopTimeout bounds the way down after Ctrl-C.
@@ -29,7 +30,7 @@ const stopTimeout = time.Minute
 
 type flags struct {
 	keep, up, down, run, background bool
-	crds                            string
+	crds, ovn                       string
 }
 
 func main() {
@@ -39,6 +40,7 @@ func main() {
 	flag.BoolVar(&f.down, "down", false, "stop the lab that was left up")
 	flag.BoolVar(&f.run, "run", false, "replace the provider of the lab that is up by the binary as it is now")
 	flag.StringVar(&f.crds, "dpf-crds", "", "folder of upstream's DPF CRDs; empty means the project's own minimal ones")
+	flag.StringVar(&f.ovn, "ovn", "best", "level of OVN under DPF: stand-in, switches, namespaces, or the best this machine can do")
 	flag.BoolVar(&f.background, "background", false, "for the command itself: be the process that stays")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -81,9 +83,13 @@ func play(ctx context.Context, f flags, repo, labDir string, stay daemon) (err e
 	defer func() { err = errors.Join(err, logFile.Close()) }()
 	setLoggers(logFile)
 
+	level, err := ovnlab.ParseLevel(f.ovn)
+	if err != nil {
+		return err
+	}
 	started := time.Now()
 	fmt.Println("── the lab starts: API servers, Cluster API, simulators of MAAS and DPF, both wings of the provider")
-	world, err := demo.Up(ctx, demo.Options{Repo: repo, Dir: labDir, GoodServers: demo.Full.GoodServers, CRDDir: f.crds, Posture: infrav1.PostureEnforce, Log: klog.Background()})
+	world, err := demo.Up(ctx, demo.Options{Repo: repo, Dir: labDir, GoodServers: demo.Full.GoodServers, CRDDir: f.crds, Posture: infrav1.PostureEnforce, OVN: &level, Log: klog.Background()})
 	if err != nil {
 		return err
 	}
@@ -93,6 +99,7 @@ func play(ctx context.Context, f flags, repo, labDir string, stay daemon) (err e
 		defer cancel()
 		err = errors.Join(err, world.Down(stopping))
 	}()
+	world.SayOVN(os.Stdout)
 	fmt.Printf("  up in %s\n", time.Since(started).Round(100*time.Millisecond))
 	if !f.up {
 		if err := run(ctx, world, os.Stdout); err != nil {

@@ -1,7 +1,7 @@
 // Copyright The cluster-api-provider-maas-dpu Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package dpfzt
+package shared
 
 import (
 	"context"
@@ -58,13 +58,13 @@ func TestSharedReadings(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				reader := &slow{}
-				shared := &shared[int]{clock: clock.RealClock{}}
+				one := &Reading[int]{Clock: clock.RealClock{}}
 				var all sync.WaitGroup
 				for _, p := range tc.passengers {
 					all.Go(func() {
 						after(p.comes)
 						now := time.Now()
-						got, started, err := shared.get(t.Context(), now.Add(-p.age), reader.read)
+						got, started, err := one.Get(t.Context(), now.Add(-p.age), reader.read)
 						if err != nil || got != p.got {
 							t.Errorf("at %s: got reading %d, %v; want %d", p.comes, got, err, p.got)
 						}
@@ -86,7 +86,7 @@ func TestSharedFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := errors.New("broken")
 		var made atomic.Int32
-		shared := &shared[int]{clock: clock.RealClock{}}
+		one := &Reading[int]{Clock: clock.RealClock{}}
 		fail := func(context.Context) (int, error) {
 			made.Add(1)
 			after(time.Second)
@@ -96,7 +96,7 @@ func TestSharedFailure(t *testing.T) {
 		var all sync.WaitGroup
 		for range 50 {
 			all.Go(func() {
-				if _, _, err := shared.get(t.Context(), start, fail); !errors.Is(err, broken) {
+				if _, _, err := one.Get(t.Context(), start, fail); !errors.Is(err, broken) {
 					t.Errorf("got %v, want the failure that all share", err)
 				}
 			})
@@ -105,7 +105,7 @@ func TestSharedFailure(t *testing.T) {
 		if made.Load() != 1 {
 			t.Errorf("what fails was asked %d times for those who came together", made.Load())
 		}
-		if _, _, err := shared.get(t.Context(), time.Now(), func(context.Context) (int, error) { return 7, nil }); err != nil {
+		if _, _, err := one.Get(t.Context(), time.Now(), func(context.Context) (int, error) { return 7, nil }); err != nil {
 			t.Errorf("a failure counts for a later reading: %v", err)
 		}
 	})
@@ -114,16 +114,16 @@ func TestSharedFailure(t *testing.T) {
 // Nobody but the one who tries waits for what hung last time.
 func TestSharedHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		shared := &shared[int]{clock: clock.RealClock{}}
+		one := &Reading[int]{Clock: clock.RealClock{}}
 		hang := func(ctx context.Context) (int, error) {
 			<-ctx.Done()
 			return 0, ctx.Err()
 		}
 		begun := time.Now()
-		if _, _, err := shared.get(t.Context(), begun, hang); err == nil {
+		if _, _, err := one.Get(t.Context(), begun, hang); err == nil {
 			t.Error("what hangs was read")
 		}
-		if took := time.Since(begun); took != readingTimeout {
+		if took := time.Since(begun); took != defaultTimeout {
 			t.Errorf("a reading that hangs was given up after %s", took)
 		}
 		var all sync.WaitGroup
@@ -132,7 +132,7 @@ func TestSharedHang(t *testing.T) {
 			all.Go(func() {
 				after(time.Duration(i) * time.Millisecond)
 				since := time.Now()
-				_, _, err := shared.get(t.Context(), since, hang)
+				_, _, err := one.Get(t.Context(), since, hang)
 				if i == 0 {
 					return // It tries for the others.
 				}
@@ -143,7 +143,7 @@ func TestSharedHang(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if longest := time.Duration(waited.Load()); longest > patience {
+		if longest := time.Duration(waited.Load()); longest > shortPatience {
 			t.Errorf("somebody waited %s for what hangs", longest)
 		}
 	})
@@ -153,22 +153,50 @@ func TestSharedHang(t *testing.T) {
 func TestSharedAbandoned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reader := &slow{}
-		shared := &shared[int]{clock: clock.RealClock{}}
+		one := &Reading[int]{Clock: clock.RealClock{}}
 		impatient, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		start := time.Now()
 		var all sync.WaitGroup
 		all.Go(func() {
-			if _, _, err := shared.get(impatient, start, reader.read); !errors.Is(err, context.DeadlineExceeded) {
+			if _, _, err := one.Get(impatient, start, reader.read); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v", err)
 			}
 		})
 		all.Go(func() {
 			after(50 * time.Millisecond)
-			if got, _, err := shared.get(t.Context(), start, reader.read); got != 2 || err != nil {
+			if got, _, err := one.Get(t.Context(), start, reader.read); got != 2 || err != nil {
 				t.Errorf("got reading %d, %v: want one of its own", got, err)
 			}
 		})
 		all.Wait()
+	})
+}
+
+// Who has patience of a certain length waits no longer for another's reading, whatever the one before was like.
+func TestSharedPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reader := &slow{}
+		one := &Reading[int]{Clock: clock.RealClock{}, Patience: 300 * time.Millisecond}
+		var all sync.WaitGroup
+		all.Go(func() {
+			if got, _, err := one.Get(t.Context(), time.Now(), reader.read); got != 1 || err != nil {
+				t.Errorf("got reading %d, %v", got, err)
+			}
+		})
+		all.Go(func() {
+			after(100 * time.Millisecond)
+			since := time.Now()
+			if _, _, err := one.Get(t.Context(), since, reader.read); !errors.Is(err, errSlow) {
+				t.Errorf("got %v, want %v", err, errSlow)
+			}
+			if took := time.Since(since); took != 300*time.Millisecond {
+				t.Errorf("waited %s", took)
+			}
+		})
+		all.Wait()
+		if one.Last() != 1 {
+			t.Errorf("the last reading is %d", one.Last())
+		}
 	})
 }
