@@ -64,7 +64,8 @@ func TestReplicas(t *testing.T) {
 		return ""
 	})
 	t.Logf("the lease was taken over after %s", time.Since(killed).Round(100*time.Millisecond))
-	n.waitReady(5)
+	// An allocation that was under way may have been lost before MAAS took notice: it is not sent again before it can no longer appear.
+	n.waitReadyWithin(orderWithin, 5)
 	servers := map[string]bool{}
 	for _, e := range effectsOf(replicaYard.name, "allocate") {
 		servers[e.SystemID] = true

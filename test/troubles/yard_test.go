@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -183,7 +184,12 @@ func (n *tenant) ready(ctx context.Context) []*machine {
 // waitReady waits until exactly so many machines exist and are Ready.
 func (n *tenant) waitReady(count int) {
 	n.Helper()
-	eventually(n.T, upWithin, fmt.Sprintf("%s has %d machines, all Ready", n.name, count), func(ctx context.Context) string {
+	n.waitReadyWithin(upWithin, count)
+}
+
+func (n *tenant) waitReadyWithin(within time.Duration, count int) {
+	n.Helper()
+	eventually(n.T, within, fmt.Sprintf("%s has %d machines, all Ready", n.name, count), func(ctx context.Context) string {
 		if ready := len(n.ready(ctx)); ready != count || len(n.machines(ctx)) != count {
 			list := &infrav1.MaasMachineList{Items: n.machines(ctx)}
 			return fmt.Sprintf("%d of %d are Ready: %s", ready, len(list.Items), say(list))
