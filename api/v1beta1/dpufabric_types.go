@@ -33,13 +33,15 @@ const (
 // +kubebuilder:validation:XValidation:rule="has(self.tlsSecretRef) || !(self.southbound.contains('ssl:') || (has(self.northbound) && self.northbound.contains('ssl:')))",message="ssl: needs tlsSecretRef: name a Secret in the fabric wing's namespace with tls.crt, tls.key and ca.crt, or write tcp:"
 // +kubebuilder:validation:XValidation:rule="!has(self.barrier) || !self.barrier || has(self.northbound)",message="barrier: true needs northbound: name the northbound database, for example ssl:192.0.2.1:6641, or leave barrier out"
 type OVNEndpoints struct {
-	// southbound is the southbound database, for example ssl:192.0.2.1:6642.
+	// southbound is the southbound database, for example ssl:192.0.2.1:6642. Those of a cluster are separated by commas; the
+	// one that leads is believed.
 	// +required
 	// +kubebuilder:validation:Pattern=`^(tcp|ssl):.+:[0-9]+$`
 	// +kubebuilder:validation:MaxLength=255
 	Southbound string `json:"southbound,omitempty"`
 
-	// northbound is the northbound database, for example ssl:192.0.2.1:6641.
+	// northbound is the northbound database, for example ssl:192.0.2.1:6641. Barriers need it, and so do the tenant addresses
+	// that OVN's DHCP gives: only it knows them.
 	// +optional
 	// +kubebuilder:validation:Pattern=`^(tcp|ssl):.+:[0-9]+$`
 	// +kubebuilder:validation:MaxLength=255
