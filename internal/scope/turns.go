@@ -84,10 +84,11 @@ type waiter struct {
 	failed time.Time
 }
 
-// taken is a server taken in this process that the caller's cache need not show yet.
+// taken is a server taken in this process that the caller's cache need not show yet. Shown is when one did first: what others say for
+// an interval after that may be older.
 type taken struct {
-	cluster types.NamespacedName
-	at      time.Time
+	cluster   types.NamespacedName
+	at, shown time.Time
 }
 
 // scarcity says that nothing was free for some Wants: nobody asks until then, and one at a time afterwards.
@@ -169,7 +170,7 @@ func (t *Turns) done(grant *Grant, outcome Outcome) {
 	delete(t.granted, grant)
 	switch outcome {
 	case OutcomeTaken:
-		t.taken[grant.Machine] = taken{grant.Cluster, now}
+		t.taken[grant.Machine] = taken{cluster: grant.Cluster, at: now}
 		delete(t.waiting, grant.Machine)
 		delete(t.scarce, grant.Wants)
 		delete(t.failing, grant.Cluster)
@@ -224,7 +225,11 @@ func (t *Turns) expire(now time.Time) {
 		}
 	}
 	for machine, server := range t.taken {
-		if _, shown := t.holding[machine]; shown || now.Sub(server.at) > takenFor {
+		if _, shown := t.holding[machine]; shown && server.shown.IsZero() {
+			server.shown = now
+			t.taken[machine] = server
+		}
+		if !server.shown.IsZero() && now.Sub(server.shown) > t.interval || now.Sub(server.at) > takenFor {
 			delete(t.taken, machine)
 		}
 	}

@@ -146,6 +146,24 @@ func TestTakenServersCountBeforeTheCacheShowsThem(t *testing.T) {
 	q.expect(TurnGranted, "b3").Done(OutcomeTaken) // b2 never came to be in the cache: it is not believed for ever.
 }
 
+// TestWhatWasShownOnceMayBeMissingInAnOlderReading: callers read who holds what apart, and share it for a while.
+func TestWhatWasShownOnceMayBeMissingInAnOlderReading(t *testing.T) {
+	q := newQueue(t, 4)
+	q.hold("a1", "a2", "b1", "b2")
+	older := q.holds
+	q.expect(TurnAfter, "a3")
+	q.clock.Step(10 * time.Second)
+	q.expect(TurnGranted, "a3").Done(OutcomeTaken)
+	q.hold("a1", "a2", "a3", "b1", "b2")
+	asking := q.expect(TurnGranted, "b3")
+	q.holds = older
+	q.expect(TurnAfter, "a4")
+	asking.Done(OutcomeFailed)
+	q.clock.Step(11 * time.Second)
+	q.expect(TurnGranted, "b3")
+	q.expect(TurnGranted, "a4") // a3 was given back.
+}
+
 func TestEqualWantsAreRefusedTogether(t *testing.T) {
 	q := newQueue(t, 4)
 	calls := 0
