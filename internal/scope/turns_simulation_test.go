@@ -149,7 +149,10 @@ func (s *simulation) end(m *simulated) {
 		outcome = OutcomeRefused
 		s.refusals++
 		s.failed[m.cluster] = 0
-		s.refused[m.wants] = m.asked.Add(s.interval * 9 / 10)
+		// Of several answers the one to the latest question is believed, in whatever order they come.
+		if until := m.asked.Add(s.interval * 9 / 10); until.After(s.refused[m.wants]) {
+			s.refused[m.wants] = until
+		}
 	default:
 		outcome = OutcomeTaken
 		s.failed[m.cluster] = 0
