@@ -253,7 +253,7 @@ func (r *Readings) serve(client Reader) {
 	r.epoch++
 	r.feed, r.owned, r.ownedAt = coverage{}, nil, time.Time{}
 	for _, reading := range r.machines {
-		reading.at, reading.changed = time.Time{}, r.clock.Now()
+		reading.at, reading.changed, reading.apart = time.Time{}, r.clock.Now(), nil
 	}
 	r.reading.reset()
 	r.auditing.reset()

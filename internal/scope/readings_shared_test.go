@@ -287,6 +287,11 @@ func TestAnotherClientStartsAnew(t *testing.T) {
 	b.Expect(b.get("m0", time.Hour).Status).To(Equal(maas.StatusReady))
 	b.Expect(b.wakes()).To(Equal([]string{"m0"}))
 
+	// Nor does what the one before hung on.
+	b.readings.setApart([]string{"m0"}, errRefused)
+	b.readings.serve(other)
+	b.Expect(b.get("m0", 0).Status).To(Equal(maas.StatusReady))
+
 	// An answer of the one before counts no more.
 	b.clock.Step(time.Minute)
 	third := newFleet(1)
