@@ -37,7 +37,10 @@ func report(o *observation, d decision) {
 		if s.status == "" {
 			s.status = metav1.ConditionUnknown
 		}
-		conditions.Set(attachment, metav1.Condition{Type: kind, Status: s.status, Reason: s.reason, Message: s.message})
+		// What changed was so when the pass found out, which is before it wrote to the DPU.
+		conditions.Set(attachment, metav1.Condition{
+			Type: kind, Status: s.status, Reason: s.reason, Message: s.message, LastTransitionTime: metav1.NewTime(o.now),
+		})
 	}
 	set(infrav1.AuthorizedCondition, d.authorized)
 	set(infrav1.DPUResolvedCondition, d.resolved)

@@ -16,6 +16,8 @@ import (
 type Finding struct {
 	Invariant string
 	Text      string
+	// momentary: it is of the moment that was looked at, and not to be read again in any journal.
+	momentary bool
 }
 
 // Verdict is what a check found.
@@ -88,10 +90,46 @@ type Checker struct {
 	Fabric    Fabric // nil where there is none
 	Recorder  *Recorder
 	Inventory Inventory
+	// Lag is how far the Recorder may be behind the API server. Zero means not at all.
+	Lag time.Duration
 }
 
+// WatchLag is how far a Recorder may be behind the API server it watches on a busy machine.
+const WatchLag = 2 * time.Second
+
+// lookAgain is how long Check waits for what the Recorder has not been told yet.
+const lookAgain = 20 * time.Millisecond
+
 // Check looks at everything that was and is. It may be called at any time: no invariant allows an exception in between.
+//
+// Its sources are read one after the other, so that one may not tell yet of what another already does. A finding from journals
+// counts if it is still there once all of them, and the Recorder, have told of that time. One of the moment counts at once.
 func (c *Checker) Check() Verdict {
+	verdict := c.look()
+	settled := time.Now().Add(c.Lag)
+	for lastLook := false; !lastLook && verdict.journaled(); {
+		lastLook = !time.Now().Before(settled)
+		if !lastLook {
+			<-time.After(lookAgain)
+		}
+		before := verdict.Findings
+		verdict = c.look()
+		for _, f := range before {
+			if f.momentary && !slices.Contains(verdict.Findings, f) {
+				verdict.Findings = append(verdict.Findings, f)
+			}
+		}
+	}
+	return verdict
+}
+
+// journaled says whether any finding is from journals.
+func (v Verdict) journaled() bool {
+	return slices.ContainsFunc(v.Findings, func(f Finding) bool { return !f.momentary })
+}
+
+// look reads every source once.
+func (c *Checker) look() Verdict {
 	pass := &run{inventory: c.Inventory, verdict: Verdict{Observations: map[string]int{}}}
 	// A token is stored before it is used and its object goes after its server is free: whoever had it before or after MAAS was
 	// read had it then.
@@ -136,6 +174,12 @@ func (r *run) observe(invariant string) { r.verdict.Observations[invariant]++ }
 
 func (r *run) breaks(invariant, format string, args ...any) {
 	r.verdict.Findings = append(r.verdict.Findings, Finding{Invariant: invariant, Text: fmt.Sprintf(format, args...)})
+}
+
+// breaksNow is for what no journal tells afterwards.
+func (r *run) breaksNow(invariant, format string, args ...any) {
+	r.breaks(invariant, format, args...)
+	r.verdict.Findings[len(r.verdict.Findings)-1].momentary = true
 }
 
 // pluggedAt returns the stretches of a server's ports at a moment, those of others' VPCs aside.

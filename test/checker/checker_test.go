@@ -39,9 +39,18 @@ type fakeFabric struct {
 	plugs   []Plug
 	changes []LabelChange
 	leak    bool
+	// looked is called when it is first asked for its plugs, after it told of them.
+	looked func()
 }
 
-func (f *fakeFabric) Plugs() []Plug               { return f.plugs }
+func (f *fakeFabric) Plugs() []Plug {
+	plugs := slices.Clone(f.plugs)
+	if looked := f.looked; looked != nil {
+		f.looked = nil
+		looked()
+	}
+	return plugs
+}
 func (f *fakeFabric) LabelChanges() []LabelChange { return f.changes }
 func (f *fakeFabric) Reachable(_, _ string) bool  { return f.leak }
 
@@ -196,6 +205,61 @@ func TestEachBreachIsFound(t *testing.T) {
 				t.Errorf("no finding against %s:\n%s", b.invariant, verdict)
 			}
 		})
+	}
+}
+
+// TestFactsThatComeBetweenTwoReadings lets something happen after the data plane was read, and before the API server is.
+func TestFactsThatComeBetweenTwoReadings(t *testing.T) {
+	w := goodLife()
+	plugs, attachments := w.fabric.plugs, w.recorder.attachments
+	w.fabric.plugs, w.recorder.attachments = nil, nil
+	w.fabric.looked = func() { w.fabric.plugs, w.recorder.attachments = plugs, attachments }
+	if verdict := w.check(); !verdict.Holds() {
+		t.Errorf("findings in a good life that goes on while it is looked at:\n%s", verdict)
+	}
+	w = goodLife()
+	w.fabric.plugs[0].To, w.fabric.leak = time.Time{}, true
+	w.fabric.looked = func() {
+		w.fabric.looked = func() { w.fabric.leak = false }
+	}
+	if verdict := w.check(); !slices.ContainsFunc(verdict.Findings, func(f Finding) bool { return f.Invariant == "I8" && f.momentary }) {
+		t.Errorf("two tenants reached each other for a moment, and nothing is found:\n%s", verdict)
+	}
+}
+
+// TestUnknownClaim says when a DPU may be changed by whoever said the claim was unknown.
+func TestUnknownClaim(t *testing.T) {
+	version := func(seen int, authorized string, since int) attachmentRecord {
+		return attachmentRecord{
+			Seen: at(seen), UID: "a", Namespace: "red", Name: "a", Asked: "Attached", Authorized: authorized, AuthorizedSince: at(since), DPUs: []string{"dpu1"},
+		}
+	}
+	asked := version(20, "Unknown", 1)
+	asked.Asked = "Detached"
+	for _, c := range []struct {
+		name      string
+		changed   int
+		then      []attachmentRecord
+		forbidden bool
+	}{
+		{"before it was confirmed", 7, []attachmentRecord{version(20, "True", 8)}, true},
+		{"by the pass that confirmed it, long before it said so", 9, []attachmentRecord{version(20, "True", 8)}, false},
+		{"by the pass that remembered the write before it made it", 9, []attachmentRecord{version(10, "Unknown", 1), version(20, "True", 8)}, false},
+		{"by the pass that found it lost", 9, []attachmentRecord{version(20, "False", 8)}, false},
+		{"under a clock that was shifted", 9, []attachmentRecord{version(20, "True", 50)}, true},
+		{"on the way off", 18, []attachmentRecord{asked}, false},
+		{"before the way off", 9, []attachmentRecord{asked}, true},
+		{"while nothing was said", 9, nil, true},
+	} {
+		w := goodLife()
+		w.recorder.attachments = append([]attachmentRecord{version(1, "Unknown", 1)}, c.then...)
+		w.fabric.changes[0].Time = at(c.changed)
+		found := slices.ContainsFunc(w.check().Findings, func(f Finding) bool {
+			return f.Invariant == "I6" && strings.Contains(f.Text, "was unknown")
+		})
+		if found != c.forbidden {
+			t.Errorf("a DPU was changed %s: found %t", c.name, found)
+		}
 	}
 }
 

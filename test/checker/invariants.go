@@ -23,9 +23,9 @@ func (r *run) noLeak() {
 		switch {
 		case r.held[server.SystemID]:
 		case token == "":
-			r.breaks("I1", "server %s is allocated to %s under no token", server.SystemID, server.Owner)
+			r.breaksNow("I1", "server %s is allocated to %s under no token", server.SystemID, server.Owner)
 		case len(r.claims[token]) != 1:
-			r.breaks("I1", "server %s (status %d) is allocated under a token that %d living MaasMachines have, and is not listed as held", server.SystemID, server.Status, len(r.claims[token]))
+			r.breaksNow("I1", "server %s (status %d) is allocated under a token that %d living MaasMachines have, and is not listed as held", server.SystemID, server.Status, len(r.claims[token]))
 		}
 	}
 }
@@ -201,19 +201,24 @@ func (r *run) sameProof(i int) bool {
 	})
 }
 
-// confirmationLag is how long before its status a claim may have been confirmed: the pass that confirms it changes the DPU
-// first, and times in statuses have whole seconds.
-const confirmationLag = 3 * time.Second
+// passLag is how long before the API server showed a status the pass that wrote it may have begun, where the status does not say.
+const passLag = 3 * time.Second
 
-// unknownUntil is the end of the time for which one version's word held that the claim is unknown.
+// unknownUntil is the end of the time for which one version's word held that the claim is unknown. The pass that learns better, or
+// is asked to detach, changes the DPU before it reports; and when it learned better is when the condition changed.
 func (r *run) unknownUntil(i int) time.Time {
 	for _, b := range r.attachments[i+1:] {
 		switch {
 		case b.UID != r.attachments[i].UID:
-		case b.Authorized == "True":
-			return b.Seen.Add(-confirmationLag)
-		default:
+		case b.Asked == "Detached":
+			return b.Seen.Add(-passLag)
+		case b.Deleted:
 			return b.Seen
+		case b.Authorized == "Unknown":
+		case b.AuthorizedSince.IsZero() || b.AuthorizedSince.After(b.Seen):
+			return b.Seen.Add(-passLag) // Whoever shifts clocks does not say when it was.
+		default:
+			return b.AuthorizedSince
 		}
 	}
 	return time.Now()
@@ -296,7 +301,7 @@ func (r *run) tenancy() {
 			}
 			r.observe("I8")
 			if r.fabric.Reachable(a.MAC, b.MAC) || r.fabric.Reachable(b.MAC, a.MAC) {
-				r.breaks("I8", "port %s on %s and port %s on %s reach each other", a.MAC, a.VPC, b.MAC, b.VPC)
+				r.breaksNow("I8", "port %s on %s and port %s on %s reach each other", a.MAC, a.VPC, b.MAC, b.VPC)
 			}
 		}
 	}

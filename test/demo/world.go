@@ -269,7 +269,8 @@ func (w *World) startChecker(_, running context.Context) error {
 		return err
 	}
 	w.Checker = &checker.Checker{
-		MAAS: maasfacts.Of(w.MAAS), Fabric: dpffacts.Of(w.Fabric, nil), Recorder: recorder, Inventory: forChecker(w.Servers),
+		MAAS: maasfacts.Of(w.MAAS), Fabric: dpffacts.Of(w.Fabric, nil), Recorder: recorder, Lag: checker.WatchLag,
+		Inventory: forChecker(w.Servers),
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ const (
 	dpfNamespace  = fabriclab.DPFNamespace
 	wingNamespace = fabriclab.WingNamespace
 	installation  = "fabricscope"
-	patience      = 20 * time.Second
+	patience      = time.Minute
 	interval      = 50 * time.Millisecond
 )
 

@@ -70,9 +70,6 @@ type driftRow struct {
 	seed func(*dpfsim.DPU)
 }
 
-// slowly is how long a test waits where many do.
-const slowly = 4 * patience
-
 const driftSees = "Attached=False/" + infrav1.EvidenceMissingReason
 const doubtSees = "Attached=Unknown/" + infrav1.EvidenceMissingReason
 
@@ -398,7 +395,7 @@ type played struct {
 
 // begin changes something.
 func (p *played) begin() {
-	p.Eventually(p.proven(p.attachment), slowly).Should(Equal(attachedState), p.last())
+	p.Eventually(p.proven(p.attachment)).Should(Equal(attachedState), p.last())
 	p.Eventually(p.attached()).Should(BeTrue(), p.last())
 	p.Expect(writes(p.d)).To(Equal(dpfsim.WriteCount{Attach: 2}), "the way on")
 	p.began = time.Now()
@@ -408,7 +405,7 @@ func (p *played) begin() {
 // notice waits until it is said.
 func (p *played) notice() {
 	if p.again != nil {
-		p.Eventually(func() bool { return p.again(p.tenancy) }, slowly).Should(BeTrue())
+		p.Eventually(func() bool { return p.again(p.tenancy) }).Should(BeTrue())
 		p.noticed = time.Since(p.began)
 		return
 	}
@@ -416,7 +413,7 @@ func (p *played) notice() {
 		var found bool
 		p.seen, found = p.history.find(p.began, p.sees, p.states, p.says...)
 		return found
-	}, slowly).Should(BeTrue(), func() string { return fmt.Sprintf("never saw %s %q: %s", p.sees, p.says, p.last()()) })
+	}).Should(BeTrue(), func() string { return fmt.Sprintf("never saw %s %q: %s", p.sees, p.says, p.last()()) })
 	p.noticed = p.seen.at.Sub(p.began)
 	for _, c := range p.seen.conditions {
 		for _, secret := range []string{"rival", "theirs"} {
@@ -433,12 +430,12 @@ func (p *played) finish() {
 		if p.ending == lifted {
 			p.undo()
 		}
-		p.Eventually(p.attached(), slowly).Should(BeTrue(), p.last())
+		p.Eventually(p.attached()).Should(BeTrue(), p.last())
 		p.settled = time.Since(back)
 	case stays:
 		p.Expect(p.attached()()).To(BeFalse())
 	case detaches:
-		p.Eventually(p.proven(p.attachment), slowly).Should(Equal(detachedState), p.last())
+		p.Eventually(p.proven(p.attachment)).Should(Equal(detachedState), p.last())
 	}
 	want := p.writes
 	want.Attach += 2
@@ -545,7 +542,7 @@ func playDrifts(w *wing, f *facts, first int, rows []driftRow) []*played {
 	each("notice", (*played).notice)
 	each("end", (*played).finish)
 	each("detach", func(p *played) {
-		p.Eventually(p.proven(p.attachment), slowly).Should(Equal(detachedState), p.last())
+		p.Eventually(p.proven(p.attachment)).Should(Equal(detachedState), p.last())
 		p.Expect(plugged(p.d)).To(BeFalse())
 	})
 	return all
@@ -566,7 +563,7 @@ func TestRepairsEnd(t *testing.T) {
 	w.Eventually(func() bool { _, found := y.history.find(start, driftSees, nil, "not put back any more"); return found }).Should(BeTrue(), y.last())
 	w.Consistently(func() dpfsim.WriteCount { return writes(y.d) }).Should(Equal(dpfsim.WriteCount{Attach: 5, Detach: 4}))
 	w.detach(y.attachment)
-	w.Eventually(w.proven(y.attachment), slowly).Should(Equal(detachedState), y.last())
+	w.Eventually(w.proven(y.attachment)).Should(Equal(detachedState), y.last())
 }
 
 // TestRepairSurvivesACrash ends the wing right after it has put a label back.

@@ -44,7 +44,7 @@ func (w *wing) watched() *facts {
 	t := w.t
 	t.Cleanup(func() {
 		defer cancel()
-		c := checker.Checker{MAAS: f, Fabric: f.fabric(), Recorder: record, Inventory: checker.Inventory{
+		c := checker.Checker{MAAS: f, Fabric: f.fabric(), Recorder: record, Lag: checker.WatchLag, Inventory: checker.Inventory{
 			Servers: f.servers, Accounts: []string{account}, LabelPrefix: "maas-dpu.dpucloud.io/",
 		}}
 		verdict := c.Check()

@@ -186,7 +186,7 @@ func (r noProofRow) run(w *wing, f *facts, n int) (seenAfter, resumed time.Durat
 		var found bool
 		seen, found = y.history.find(began, r.sees, nil)
 		return found
-	}, slowly).Should(BeTrue(), func() string {
+	}).Should(BeTrue(), func() string {
 		return fmt.Sprintf("never saw %s; the server is Healthy=%s; %s", r.sees, w.eligibilityReason(y.d)(), y.last()())
 	})
 	seenAfter = seen.at.Sub(began)
@@ -194,18 +194,18 @@ func (r noProofRow) run(w *wing, f *facts, n int) (seenAfter, resumed time.Durat
 		w.Expect(w.proven(y.attachment)()).NotTo(Equal(goal), "proven without proof")
 	}
 	if r.held {
-		w.Eventually(w.reason(y.attachment, infrav1.AttachedCondition), slowly).Should(Equal("False/"+infrav1.DetachUnprovenReason), y.last())
+		w.Eventually(w.reason(y.attachment, infrav1.AttachedCondition)).Should(Equal("False/"+infrav1.DetachUnprovenReason), y.last())
 		w.Expect(w.eligibility(y.d)()).To(Equal(infrav1.Ineligible))
 	}
 	back := time.Now()
 	undo()
-	w.Eventually(w.proven(y.attachment), slowly).Should(Equal(goal), y.last())
+	w.Eventually(w.proven(y.attachment)).Should(Equal(goal), y.last())
 	resumed = time.Since(back)
 	w.Expect(writes(y.d)).To(Equal(r.writes), "writes on the DPU")
 	w.Expect(plugged(y.d)).To(Equal(!off))
 	if !off {
 		w.detach(y.attachment)
-		w.Eventually(w.proven(y.attachment), slowly).Should(Equal(detachedState), y.last())
+		w.Eventually(w.proven(y.attachment)).Should(Equal(detachedState), y.last())
 	}
 	return seenAfter, resumed
 }
@@ -272,6 +272,6 @@ func TestRebootWhileTheWingIsAway(t *testing.T) {
 	heal()
 	w.Eventually(y.nodeReady()).Should(BeTrue())
 	w.start()
-	w.Eventually(w.proven(y.attachment), slowly).Should(Equal(detachedState), y.last())
+	w.Eventually(w.proven(y.attachment)).Should(Equal(detachedState), y.last())
 	w.Expect(writes(y.d)).To(Equal(onceMore), "one repetition")
 }

@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	soon = 20 * time.Second
+	soon = time.Minute
 	poll = 5 * time.Millisecond
 	port = "pf0hpf"
 	// repeats is how often what is measured is repeated.

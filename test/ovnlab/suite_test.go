@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	soon = 20 * time.Second
+	soon = time.Minute
 	poll = 10 * time.Millisecond
 	// quiet is how long nothing must arrive: hundreds of times what a frame takes.
 	quiet = 300 * time.Millisecond

@@ -34,7 +34,7 @@ import (
 )
 
 const (
-	patience = 30 * time.Second
+	patience = time.Minute
 	interval = 20 * time.Millisecond
 	// cidr is that of every network, whoever's it is.
 	cidr = "10.64.0.0/24"

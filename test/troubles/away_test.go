@@ -22,7 +22,7 @@ const (
 	nsFabricAway = "fabric-away"
 
 	// staleWithin is longer than the fabric's proofMaxAge.
-	staleWithin = 60 * time.Second
+	staleWithin = 2 * time.Minute
 )
 
 func theIdentity() *infrav1.MaasClusterIdentity {
