@@ -33,6 +33,9 @@ type Machine struct {
 	MemoryMiB    int
 	// StorageMB is the sum of all disks in 10^6 bytes.
 	StorageMB float64
+	// BootDiskBytes is the size of the disk the machine boots from, LargestDiskBytes that of its largest physical disk; 0 if
+	// MAAS lists none.
+	BootDiskBytes, LargestDiskBytes int64
 	// Locked machines refuse every change.
 	Locked bool
 	// Ephemeral is set on a machine deployed in memory.
@@ -110,6 +113,8 @@ type machineWire struct {
 	CPUCount         int               `json:"cpu_count"`
 	Memory           int               `json:"memory"`
 	Storage          float64           `json:"storage"`
+	BootDisk         diskWire          `json:"boot_disk"`
+	Disks            []diskWire        `json:"physicalblockdevice_set"`
 	Locked           bool              `json:"locked"`
 	EphemeralDeploy  bool              `json:"ephemeral_deploy"`
 	IsDPU            bool              `json:"is_dpu"`
@@ -128,6 +133,10 @@ type machineWire struct {
 
 type named struct {
 	Name string `json:"name"`
+}
+
+type diskWire struct {
+	Size int64 `json:"size"`
 }
 
 type parentWire struct {
@@ -197,11 +206,14 @@ func (w *machineWire) machine() (Machine, error) {
 		Status: *w.Status, StatusMessage: w.StatusMessage, ErrorDescription: w.ErrorDescription,
 		PowerState: w.PowerState, PowerType: w.PowerType,
 		Zone: w.Zone.Name, Pool: w.Pool.Name, Tags: w.TagNames,
-		Architecture: w.Architecture, CPUCount: w.CPUCount, MemoryMiB: w.Memory, StorageMB: w.Storage,
+		Architecture: w.Architecture, CPUCount: w.CPUCount, MemoryMiB: w.Memory, StorageMB: w.Storage, BootDiskBytes: w.BootDisk.Size,
 		Locked: w.Locked, Ephemeral: w.EphemeralDeploy, IsDPU: w.IsDPU, ParentSystemID: w.Parent.SystemID,
 		OSystem: w.OSystem, DistroSeries: w.DistroSeries, HWEKernel: w.HWEKernel, Netboot: w.Netboot,
 		HardwareUUID: w.HardwareUUID, Hardware: known(w.HardwareInfo),
 		Annotations: w.Annotations, BootInterfaceID: w.BootInterface.ID, IPAddresses: w.IPAddresses,
+	}
+	for _, disk := range w.Disks {
+		m.LargestDiskBytes = max(m.LargestDiskBytes, disk.Size)
 	}
 	for i := range w.Interfaces {
 		m.Interfaces = append(m.Interfaces, w.Interfaces[i].networkInterface())
