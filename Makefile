@@ -51,7 +51,7 @@ test-unit: ## Run the unit tests of the provider.
 
 # They depend on binaries the test cache does not know of, so that their results are never taken from it.
 .PHONY: test-integration
-test-integration: build controlplane ## Run the tests against the simulators and real API servers, and a short demo.
+test-integration: build controlplane $(KUSTOMIZE) ## Run the tests against the simulators and real API servers, and a short demo.
 	cd test && go test -count=1 -timeout 45m $$(go list ./... | grep -vE '$(DATAPLANE)')
 
 # The packages that run OVN, one at a time: they measure.
@@ -104,6 +104,16 @@ verify: generate $(KUSTOMIZE) ## Fail if generated files, kustomizations or modu
 .PHONY: build
 build: ## Build the manager.
 	go build -o $(BIN)/manager .
+
+# The next version by default; a release says which it is: make release-manifests VERSION=v0.1.0.
+VERSION ?= $(shell sed -n 's/.*"nextVersion": "\(.*\)".*/\1/p' clusterctl-settings.json)
+IMG ?= ghcr.io/dpucloud/cluster-api-provider-maas-dpu:$(VERSION)
+RELEASE_DIR ?= out/release
+
+.PHONY: release-manifests
+release-manifests: $(KUSTOMIZE) ## Write the files of a release (VERSION=v0.1.0 IMG=registry/name:tag RELEASE_DIR=out/release).
+	@VERSION="$(VERSION)" IMG="$(IMG)" hack/release-manifests.sh "$(RELEASE_DIR)"
+	@wc -c "$(RELEASE_DIR)"/*.yaml
 
 .PHONY: controlplane
 controlplane: ## Build the lab's real control plane: etcd, API server, Cluster API, clusterctl, kwok (5-7 minutes when cold).
