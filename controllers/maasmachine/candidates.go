@@ -11,12 +11,10 @@ import (
 	"slices"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
 )
 
@@ -33,26 +31,13 @@ const (
 
 // constraints are what MAAS is asked for, without system IDs.
 func (p *pass) constraints() maas.Constraints {
-	spec := &p.machine.Spec
-	identity := p.identity.Object.Spec
-	constraints := maas.Constraints{
-		Zone: p.owner.Spec.FailureDomain, Pool: spec.ResourcePool,
-		Tags: spec.Tags, NotTags: spec.NotTags, Architecture: spec.Architecture,
-		MinCPU: int(ptr.Deref(spec.MinCPU, 0)), MinMemoryMiB: int(ptr.Deref(spec.MinMemory, 0)), MinDiskGB: int(ptr.Deref(spec.MinDiskSize, 0)),
+	return p.placement().Constraints()
+}
+
+func (p *pass) placement() scope.Placement {
+	return scope.Placement{
+		Spec: &p.machine.Spec.MachineConstraints, FailureDomain: p.owner.Spec.FailureDomain, Cluster: p.maasCluster, Identity: p.identity.Object,
 	}
-	if constraints.Zone == "" {
-		constraints.Zones = identity.AllowedZones
-		if zones := p.maasCluster.Spec.FailureDomains; len(zones) > 0 {
-			constraints.Zones = zones
-			if len(identity.AllowedZones) > 0 {
-				constraints.Zones = intersect(identity.AllowedZones, zones)
-			}
-		}
-	}
-	if constraints.Pool == "" {
-		constraints.Pools = identity.AllowedPools
-	}
-	return constraints
 }
 
 // choose adds the servers that may be taken to the constraints, in offers of which the first is to be tried first. Servers on
@@ -162,37 +147,18 @@ func (p *pass) servers(ctx context.Context) ([]infrav1.DPUServer, error) {
 	if problem := p.connectFabric(ctx); problem != nil {
 		return nil, &fabricError{*problem}
 	}
-	list := &infrav1.DPUServerList{}
-	err := p.fabric.Client.List(ctx, list)
-	if apierrors.IsForbidden(err) || meta.IsNoMatchError(err) {
-		return nil, nil
-	}
+	servers, err := p.fabric.Servers(ctx, p.identity.Object.Spec.Source)
 	if err != nil {
 		return nil, &fabricError{*fabricProblem(err)}
 	}
-	source := p.identity.Object.Spec.Source
-	ours := slices.DeleteFunc(list.Items, func(s infrav1.DPUServer) bool { return s.Spec.Source != source })
-	if ours == nil {
-		ours = []infrav1.DPUServer{}
-	}
-	return ours, nil
+	return servers, nil
 }
 
 // fits reports whether the fabric calls a server eligible and its DPUs can have the ports asked for. Selectors are matched by
 // the fabric wing, which knows the labels.
 func (p *pass) fits(server *infrav1.DPUServer) bool {
-	if server.Status.Eligibility != infrav1.Eligible || server.Status.Holder != nil || !server.DeletionTimestamp.IsZero() {
-		return false
-	}
-	for _, port := range p.machine.Spec.Ports {
-		wanted := ptr.Deref(port.PF, 0)
-		if !slices.ContainsFunc(server.Status.DPUs, func(dpu infrav1.BoundDPU) bool {
-			return len(dpu.Ports) == 0 || slices.ContainsFunc(dpu.Ports, func(f infrav1.DPUServerPort) bool { return ptr.Deref(f.PF, 0) == wanted })
-		}) {
-			return false
-		}
-	}
-	return true
+	return server.Status.Eligibility == infrav1.Eligible && server.Status.Holder == nil && server.DeletionTimestamp.IsZero() &&
+		scope.PortsFit(p.machine.Spec.Ports, server)
 }
 
 // plainServers are free servers without DPUs: a DPU of a machine without ports would be guarded by nobody. A server with DPUs is

@@ -78,29 +78,10 @@ func (p *pass) bootstrapData(ctx context.Context) ([]byte, *Problem) {
 
 // zoneProblem refuses zones and pools that can never match before MAAS is asked.
 func (p *pass) zoneProblem() *Problem {
-	allowed := p.identity.Object.Spec.AllowedZones
-	zones := p.maasCluster.Spec.FailureDomains
-	wanted := p.owner.Spec.FailureDomain
-	refuse := func(format string, args ...any) *Problem {
-		return &Problem{Reason: infrav1.ConstraintsNeverMatchReason, Message: fmt.Sprintf(format, args...)}
-	}
-	switch {
-	case wanted != "" && len(zones) > 0 && !slices.Contains(zones, wanted):
-		return refuse("failureDomain %s of the Machine is not among the MaasCluster's failureDomains", wanted)
-	case wanted != "" && len(allowed) > 0 && !slices.Contains(allowed, wanted):
-		return refuse("failureDomain %s of the Machine is a zone the identity may not use", wanted)
-	case len(allowed) > 0 && len(zones) > 0 && len(intersect(allowed, zones)) == 0:
-		return refuse("none of the MaasCluster's failureDomains is a zone the identity may use")
-	}
-	pool, pools := p.machine.Spec.ResourcePool, p.identity.Object.Spec.AllowedPools
-	if pool != "" && len(pools) > 0 && !slices.Contains(pools, pool) {
-		return refuse("resourcePool %s is one the identity may not use", pool)
+	if why := p.placement().NeverMatches(); why != "" {
+		return &Problem{Reason: infrav1.ConstraintsNeverMatchReason, Message: why}
 	}
 	return nil
-}
-
-func intersect(a, b []string) []string {
-	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return !slices.Contains(b, s) })
 }
 
 // vpcProblem refuses ports that the TenantVPC cannot take.
