@@ -92,7 +92,7 @@ lint: $(GOLANGCI_LINT) ## Lint both modules.
 ##@ Generate
 
 .PHONY: generate
-generate: $(CONTROLLER_GEN) ## Generate deep copies and CRDs.
+generate: $(CONTROLLER_GEN) $(KUSTOMIZE) ## Generate deep copies, CRDs and cluster templates.
 	hack/generate.sh
 
 .PHONY: verify

@@ -104,7 +104,7 @@ func (t *Tenant) generate(ctx context.Context, workers int) (string, error) {
 	}
 	command := exec.CommandContext(ctx, filepath.Join(t.world.Lab.Bin(), "clusterctl"), "generate", "cluster", t.Name,
 		"--target-namespace", t.Name, "--kubernetes-version", kubernetesVersion, "--control-plane-machine-count", "1",
-		"--worker-machine-count", strconv.Itoa(workers), "--from", filepath.Join(t.world.repo(), "templates", "cluster-template.yaml"))
+		"--worker-machine-count", strconv.Itoa(workers), "--from", filepath.Join(t.world.repo(), "templates", "cluster-template-existing-vpc.yaml"))
 	command.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "KUBECONFIG="+t.world.Lab.ManagementKubeconfig(), "CLUSTERCTL_DISABLE_VERSIONCHECK=true")
 	for name, value := range map[string]string{
 		"MAAS_DPU_IDENTITY": t.Identity, "MAAS_DPU_VPC": t.Name, "MAAS_DPU_SUBNET": subnetName, "MAAS_DPU_IMAGE": "ubuntu/noble",
