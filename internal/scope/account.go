@@ -33,6 +33,7 @@ type account struct {
 	name          string
 
 	readings    *Readings
+	stock       *Stock
 	allocations *Turns
 	pulse       *pulse
 }
@@ -53,6 +54,7 @@ func (i *identities) keep(object *infrav1.MaasClusterIdentity) *account {
 	kept := &account{
 		identity: object.Name, slot: make(chan struct{}, 1), pulse: newPulse(i.Clock),
 		readings: NewReadings(nil, i.PollInterval, i.Clock), allocations: NewTurns(0, i.PollInterval, i.Clock),
+		stock: NewStock(nil, i.PollInterval, i.Clock),
 	}
 	kept.readings.wake, kept.allocations.wake = i.wakes.wake, i.wakes.wake
 	if i.ObserveReading != nil {

@@ -43,13 +43,12 @@ const (
 // MAAS is what the machine wing asks of MAAS; *maas.Client implements it.
 type MAAS interface {
 	WhoAmI(ctx context.Context) (maas.Account, error)
-	Zones(ctx context.Context) ([]string, error)
+	Warehouse
 	Machine(ctx context.Context, systemID string) (maas.Machine, error)
 	MachinesByID(ctx context.Context, systemIDs ...string) ([]maas.Machine, error)
 	MachinesByToken(ctx context.Context, token string) ([]maas.Machine, error)
 	MachinesByTokens(ctx context.Context, tokens ...string) ([]maas.Machine, error)
 	MachinesOwnedBy(ctx context.Context, username string) ([]maas.Machine, error)
-	MachinesMatching(ctx context.Context, constraints maas.Constraints, statuses ...maas.Status) ([]maas.Machine, error)
 	Devices(ctx context.Context, systemID string) ([]maas.Device, error)
 	Events(ctx context.Context, after int64, query maas.EventQuery) ([]maas.Event, error)
 	ConfirmClaim(ctx context.Context, account, token, systemID string) (maas.Machine, maas.Ownership, error)
@@ -89,6 +88,9 @@ type Identity struct {
 
 	// Readings are machines read for everybody who waits for one.
 	Readings *Readings
+
+	// Stock is what the account could be given.
+	Stock *Stock
 
 	// Allocations say who may ask for a server now.
 	Allocations *Turns
@@ -179,7 +181,7 @@ func (i *identities) Get(ctx context.Context, name string) (*Identity, error) {
 	}
 	kept.allocations.resize(int(ptr.Deref(object.Spec.MaxParallelAllocates, 4)))
 	return &Identity{
-		Object: object, MAAS: kept.client, Account: kept.name, Readings: kept.readings, Allocations: kept.allocations,
+		Object: object, MAAS: kept.client, Account: kept.name, Readings: kept.readings, Stock: kept.stock, Allocations: kept.allocations,
 	}, nil
 }
 
@@ -216,6 +218,7 @@ func (i *identities) connect(ctx context.Context, object *infrav1.MaasClusterIde
 		kept.close = closer.Close
 	}
 	kept.readings.serve(made)
+	kept.stock.serve(made)
 	return nil
 }
 
