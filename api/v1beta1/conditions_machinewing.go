@@ -54,6 +54,12 @@ const (
 	AccountedReason = "Accounted"
 	// OrphansFoundReason says that servers of the account and MaasMachines do not agree; see status.orphans.
 	OrphansFoundReason = "OrphansFound"
+	// NoClusterReason says that no Cluster owns a template, so that nobody knows which servers it is for.
+	NoClusterReason = "NoCluster"
+	// NoServerMatchesReason says that no server that the account has or could be given matches a template now.
+	NoServerMatchesReason = "NoServerMatches"
+	// SeveralArchitecturesReason says that servers of several architectures match a template that names none.
+	SeveralArchitecturesReason = "SeveralArchitectures"
 	// AuditPendingReason says that the servers of the account were not compared with the MaasMachines yet.
 	AuditPendingReason = "AuditPending"
 )

@@ -18,6 +18,7 @@ import (
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/controllers/maascluster"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/controllers/maasclusteridentity"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/controllers/maasmachine"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/controllers/maasmachinetemplate"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/metrics"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/scope"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/internal/webhooks"
@@ -58,6 +59,12 @@ func setupMachineWing(ctx context.Context, mgr ctrl.Manager, options *Options) e
 		Recorder: mgr.GetEventRecorder(options.name()), Clock: clock.RealClock{}, WatchFilterValue: options.WatchFilterValue,
 		PollInterval: options.PollInterval, AuditInterval: options.AuditInterval, ServiceAccount: options.WingNamespace + ":" + options.name(),
 		PassesPerIdentity: max(options.Concurrency/4, 1),
+	}).SetupWithManager(ctx, mgr, options.controllerOptions()); err != nil {
+		return err
+	}
+	if err := (&maasmachinetemplate.Reconciler{
+		Client: mgr.GetClient(), Scope: identities, WatchFilterValue: options.WatchFilterValue,
+		PollInterval: options.PollInterval, AuditInterval: options.AuditInterval,
 	}).SetupWithManager(ctx, mgr, options.controllerOptions()); err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ type Identity struct {
 	// Readings are machines read for everybody who waits for one.
 	Readings *Readings
 
-	// Stock is what the account could be given.
+	// Stock is what the account has and could be given.
 	Stock *Stock
 
 	// Allocations say who may ask for a server now.

@@ -13,14 +13,14 @@ import (
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
 )
 
-// Stock is what an account could be given, read rarely and for all who ask. With what Readings.Owned lists it is every server
-// that a machine may have, now or later.
+// Stock is what an account has and could be given, read rarely and for all who ask. It is one list: of two, made one after the
+// other, neither would have a server that was claimed or given back meanwhile.
 type Stock struct {
-	mu    sync.Mutex
-	maas  Warehouse
-	epoch int
-	free  stocktaking[[]maas.Machine]
-	names stocktaking[Names]
+	mu      sync.Mutex
+	maas    Warehouse
+	epoch   int
+	servers stocktaking[[]maas.Machine]
+	names   stocktaking[Names]
 }
 
 // Warehouse is what MAAS is asked for a Stock.
@@ -46,18 +46,18 @@ type stocktaking[T any] struct {
 // NewStock returns the Stock of one account. What could not be read is not asked for again before the pause is over.
 func NewStock(client Warehouse, pause time.Duration, clock clock.WithTicker) *Stock {
 	return &Stock{
-		maas:  client,
-		free:  stocktaking[[]maas.Machine]{clock: clock, gate: newGate(clock, pause)},
-		names: stocktaking[Names]{clock: clock, gate: newGate(clock, pause)},
+		maas:    client,
+		servers: stocktaking[[]maas.Machine]{clock: clock, gate: newGate(clock, pause)},
+		names:   stocktaking[Names]{clock: clock, gate: newGate(clock, pause)},
 	}
 }
 
-// Free returns the machines within some zones and pools that nobody has, as they were at most maxAge ago, or a minute more while
-// they are read anew: without interfaces, annotations and hardware information. Not to be changed. It is always asked for the
-// same zones and pools: those of the identity.
-func (s *Stock) Free(ctx context.Context, zones, pools []string, maxAge time.Duration) ([]maas.Machine, error) {
-	return take(ctx, s, &s.free, maas.Call{Operation: "list matching"}, maxAge, func(ctx context.Context, client Warehouse) ([]maas.Machine, error) {
-		found, err := client.MachinesMatching(ctx, maas.Constraints{Zones: zones, Pools: pools}, maas.StatusReady)
+// Servers returns the machines within some zones and pools that the account has and those that nobody has, whatever their state,
+// as they were at most maxAge ago, or a minute more while they are read anew: without interfaces, annotations and hardware
+// information. Not to be changed. It is always asked for the same zones and pools: those of the identity.
+func (s *Stock) Servers(ctx context.Context, zones, pools []string, maxAge time.Duration) ([]maas.Machine, error) {
+	return take(ctx, s, &s.servers, maas.Call{Operation: "list matching"}, maxAge, func(ctx context.Context, client Warehouse) ([]maas.Machine, error) {
+		found, err := client.MachinesMatching(ctx, maas.Constraints{Zones: zones, Pools: pools})
 		for i := range found {
 			found[i].Interfaces, found[i].Annotations, found[i].Hardware = nil, nil, nil // There may be thousands of machines.
 		}
@@ -87,8 +87,8 @@ func (s *Stock) serve(client Warehouse) {
 	defer s.mu.Unlock()
 	s.maas = client
 	s.epoch++
-	s.free.value, s.free.at, s.names.at = nil, time.Time{}, time.Time{}
-	s.free.gate.reset()
+	s.servers.value, s.servers.at, s.names.at = nil, time.Time{}, time.Time{}
+	s.servers.gate.reset()
 	s.names.gate.reset()
 }
 

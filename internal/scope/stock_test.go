@@ -18,7 +18,7 @@ import (
 
 // warehouse counts what it is asked, and answers once asking is released where it is held.
 type warehouse struct {
-	free    []maas.Machine
+	servers []maas.Machine
 	err     error
 	asked   int
 	within  maas.Constraints
@@ -34,7 +34,7 @@ func (w *warehouse) MachinesMatching(_ context.Context, within maas.Constraints,
 		w.arrived <- struct{}{}
 		<-w.release
 	}
-	return slices.Clone(w.free), w.err
+	return slices.Clone(w.servers), w.err
 }
 
 func (w *warehouse) Zones(context.Context) ([]string, error) { return []string{"z1"}, w.err }
@@ -47,16 +47,16 @@ func (w *warehouse) Tags(context.Context) ([]string, error) {
 func TestStockIsReadRarelyForAll(t *testing.T) {
 	g := NewWithT(t)
 	clock := clocktesting.NewFakeClock(time.Now())
-	w := &warehouse{free: []maas.Machine{{SystemID: "a", CPUCount: 8, Interfaces: []maas.Interface{{Name: "eno1"}}, Annotations: map[string]string{"a": "b"}}}}
+	w := &warehouse{servers: []maas.Machine{{SystemID: "a", CPUCount: 8, Interfaces: []maas.Interface{{Name: "eno1"}}, Annotations: map[string]string{"a": "b"}}}}
 	s := NewStock(w, time.Second, clock)
 	for range 3 {
-		free, err := s.Free(t.Context(), []string{"z1"}, []string{"gold"}, time.Minute)
+		servers, err := s.Servers(t.Context(), []string{"z1"}, []string{"gold"}, time.Minute)
 		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(free).To(Equal([]maas.Machine{{SystemID: "a", CPUCount: 8}}))
+		g.Expect(servers).To(Equal([]maas.Machine{{SystemID: "a", CPUCount: 8}}))
 	}
 	g.Expect(w.asked).To(Equal(1))
 	g.Expect(w.within).To(Equal(maas.Constraints{Zones: []string{"z1"}, Pools: []string{"gold"}}))
-	g.Expect(w.states).To(Equal([]maas.Status{maas.StatusReady}))
+	g.Expect(w.states).To(BeEmpty())
 	for range 2 {
 		names, err := s.Names(t.Context(), time.Minute)
 		g.Expect(err).NotTo(HaveOccurred())
@@ -64,19 +64,19 @@ func TestStockIsReadRarelyForAll(t *testing.T) {
 	}
 	g.Expect(w.asked).To(Equal(2))
 	clock.Step(time.Minute)
-	w.free = nil
-	g.Expect(s.Free(t.Context(), nil, nil, 2*time.Minute)).To(HaveLen(1))
-	g.Expect(s.Free(t.Context(), nil, nil, time.Minute)).To(BeEmpty())
+	w.servers = nil
+	g.Expect(s.Servers(t.Context(), nil, nil, 2*time.Minute)).To(HaveLen(1))
+	g.Expect(s.Servers(t.Context(), nil, nil, time.Minute)).To(BeEmpty())
 	g.Expect(w.asked).To(Equal(3))
 }
 
 func TestStockOfAnotherKeyDoesNotCount(t *testing.T) {
 	g := NewWithT(t)
-	first, second := &warehouse{free: []maas.Machine{{SystemID: "a"}}}, &warehouse{}
+	first, second := &warehouse{servers: []maas.Machine{{SystemID: "a"}}}, &warehouse{}
 	s := NewStock(first, time.Second, clocktesting.NewFakeClock(time.Now()))
-	g.Expect(s.Free(t.Context(), nil, nil, time.Minute)).To(HaveLen(1))
+	g.Expect(s.Servers(t.Context(), nil, nil, time.Minute)).To(HaveLen(1))
 	s.serve(second)
-	g.Expect(s.Free(t.Context(), nil, nil, time.Minute)).To(BeEmpty())
+	g.Expect(s.Servers(t.Context(), nil, nil, time.Minute)).To(BeEmpty())
 }
 
 func TestStockThatCannotBeRead(t *testing.T) {
@@ -85,31 +85,31 @@ func TestStockThatCannotBeRead(t *testing.T) {
 	w := &warehouse{err: errors.New("away")}
 	s := NewStock(w, time.Second, clock)
 	for range 2 {
-		_, err := s.Free(t.Context(), nil, nil, time.Minute)
+		_, err := s.Servers(t.Context(), nil, nil, time.Minute)
 		g.Expect(err).To(MatchError("away"))
 	}
 	g.Expect(w.asked).To(Equal(1), "a failure counts for the pause")
 	clock.Step(time.Second)
 	w.err = nil
-	g.Expect(s.Free(t.Context(), nil, nil, time.Minute)).To(BeEmpty())
+	g.Expect(s.Servers(t.Context(), nil, nil, time.Minute)).To(BeEmpty())
 	g.Expect(w.asked).To(Equal(2))
 }
 
 func TestOldStockServesWhileItIsReadAnew(t *testing.T) {
 	g := NewWithT(t)
 	clock := clocktesting.NewFakeClock(time.Now())
-	w := &warehouse{free: []maas.Machine{{SystemID: "a"}}}
+	w := &warehouse{servers: []maas.Machine{{SystemID: "a"}}}
 	s := NewStock(w, time.Second, clock)
-	g.Expect(s.Free(t.Context(), nil, nil, time.Minute)).To(HaveLen(1))
+	g.Expect(s.Servers(t.Context(), nil, nil, time.Minute)).To(HaveLen(1))
 	clock.Step(time.Minute)
 	w.arrived, w.release = make(chan struct{}), make(chan struct{})
 	done := make(chan error, 1)
 	go func() {
-		_, err := s.Free(t.Context(), nil, nil, time.Minute)
+		_, err := s.Servers(t.Context(), nil, nil, time.Minute)
 		done <- err
 	}()
 	<-w.arrived
-	g.Expect(s.Free(t.Context(), nil, nil, time.Minute)).To(HaveLen(1))
+	g.Expect(s.Servers(t.Context(), nil, nil, time.Minute)).To(HaveLen(1))
 	close(w.release)
 	g.Expect(<-done).To(Succeed())
 	g.Expect(w.asked).To(Equal(2))
