@@ -8,26 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
+	"os"
 	"strings"
 	"time"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/controlplane"
 )
 
-const (
-	joinInterval = 200 * time.Millisecond
-	// tokenPatience covers the moment until an API server has seen a new token.
-	tokenPatience = 15 * time.Second
-	// haltTimeout limits what is done for a server that has lost its power: nothing of it may hold up the next event.
-	haltTimeout = 20 * time.Second
-
-	bootstrapGroup = "system:bootstrappers"
-)
+// haltTimeout limits what is done for a server that has lost its power: nothing of it may hold up the next event.
+const haltTimeout = 20 * time.Second
 
 // node is an installed system that is, or is to become, a node of a cluster.
 type node struct {
@@ -39,10 +28,15 @@ type node struct {
 	files        map[string]string
 	reporting    bool // the kubelet runs and reaches its API server
 	controlPlane bool
+	// cluster is the one it has joined; certificates and etcdPorts are on the disk of a control-plane server.
+	cluster      *cluster
+	certificates certificates
+	etcdPorts    controlplane.EtcdPorts
 }
 
 // boot installs the system and lets it join; whatever happens is recorded.
 func (r *Rack) boot(ctx context.Context, s *server, userData []byte) {
+	r.wipe(ctx, s)
 	boot := BootRecord{SystemID: s.SystemID}
 	system := &host{server: s.Server, fabric: r.options.Fabric, patience: r.options.LeaseTimeout}
 	installed, err := r.install(ctx, system, userData)
@@ -77,15 +71,13 @@ func (r *Rack) install(ctx context.Context, system *host, userData []byte) (*nod
 	if err != nil {
 		return nil, errors.Join(append([]error{err}, system.problems...)...)
 	}
-	installed := &node{name: config.registration().Name, config: config, files: system.files, controlPlane: config.init != nil}
+	installed := &node{name: config.registration().Name, config: config, files: system.files, controlPlane: config.controlPlane()}
 	if installed.name == "" {
 		installed.name = s.Hostname
 	}
 	switch {
 	case config.init != nil:
 		installed.endpoint = config.cluster.ControlPlaneEndpoint
-	case config.join.ControlPlane != nil:
-		return installed, errors.New("joining a further control-plane machine is not simulated")
 	case config.join.Discovery.BootstrapToken == nil:
 		return installed, errors.New("kubeadm join: only discovery by bootstrap token is simulated")
 	default:
@@ -104,23 +96,21 @@ func (r *Rack) install(ctx context.Context, system *host, userData []byte) (*nod
 
 // join is kubeadm's part.
 func (r *Rack) join(ctx context.Context, s *server, installed *node) error {
-	var w *workload
-	var err error
-	if installed.controlPlane {
-		w, err = r.startControlPlane(ctx, s, installed)
-	} else {
-		w, err = r.discover(ctx, installed)
-	}
-	if err != nil {
-		return err
+	if err := r.enter(ctx, s, installed); err != nil {
+		return errors.Join(err, r.retreat(ctx, s, installed))
 	}
 	// From here on the disk knows its node: it comes back after a power cycle.
 	s.disk = installed
-	if err := r.registerNode(ctx, w, s, installed); err != nil {
+	c := installed.cluster
+	version, err := controlplane.PublishedVersion(ctx, c.clients)
+	if err != nil {
+		return fmt.Errorf("reading kubeadm's configuration: %w", err)
+	}
+	if err := r.registerNode(ctx, s, installed, version); err != nil {
 		return err
 	}
 	if installed.controlPlane {
-		if err := w.initialize(ctx, installed); err != nil {
+		if err := c.mirror(ctx, installed, r.member(c, s), version); err != nil {
 			return err
 		}
 	}
@@ -128,42 +118,27 @@ func (r *Rack) join(ctx context.Context, s *server, installed *node) error {
 	return nil
 }
 
-// discover finds the cluster and checks what kubeadm checks: that its CA is the pinned one and that the token is accepted.
-func (r *Rack) discover(ctx context.Context, installed *node) (*workload, error) {
-	discovery := installed.config.join.Discovery.BootstrapToken
-	var w *workload
-	err := wait.PollUntilContextTimeout(ctx, joinInterval, r.options.JoinTimeout, true, func(context.Context) (bool, error) {
-		w = r.workload(installed.endpoint)
-		return w != nil, nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("kubeadm join: no API server answers at %s", installed.endpoint)
+// enter makes the server part of a cluster, so far without a Node.
+func (r *Rack) enter(ctx context.Context, s *server, installed *node) error {
+	if installed.config.init != nil {
+		return r.initControlPlane(ctx, s, installed)
 	}
-	if !slices.Contains(discovery.CACertHashes, w.server.CA.PublicKeyHash()) {
-		return nil, fmt.Errorf("kubeadm join: the CA at %s has none of the pinned public key hashes", installed.endpoint)
-	}
-	return w, w.checkToken(ctx, discovery.Token, min(tokenPatience, r.options.JoinTimeout))
-}
-
-// checkToken lets the API server say who the bearer of the token is.
-func (w *workload) checkToken(ctx context.Context, token string, patience time.Duration) error {
-	config := rest.AnonymousClientConfig(w.server.Admin())
-	config.BearerToken = token
-	clients, err := kubernetes.NewForConfig(config)
-	if err != nil {
+	if err := r.discover(ctx, installed); err != nil {
 		return err
 	}
-	err = wait.PollUntilContextTimeout(ctx, joinInterval, patience, true, func(ctx context.Context) (bool, error) {
-		review, err := clients.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
-		if err != nil {
-			return false, nil // not yet, or never: the wait's end tells
-		}
-		return slices.Contains(review.Status.UserInfo.Groups, bootstrapGroup), nil
-	})
-	if err != nil {
-		return fmt.Errorf("kubeadm join: the API server at %s does not accept the bootstrap token", w.endpoint)
+	if !installed.controlPlane {
+		return nil
 	}
-	return nil
+	return r.joinControlPlane(ctx, s, installed)
+}
+
+// retreat ends what a failed kubeadm has started. What it told the other members of etcd stays, as it does after a real one.
+func (r *Rack) retreat(ctx context.Context, s *server, installed *node) error {
+	if !installed.controlPlane || installed.cluster == nil {
+		return nil
+	}
+	ctx = context.WithoutCancel(ctx)
+	return errors.Join(r.stopMember(ctx, installed.cluster, s), r.leave(ctx, installed.cluster, s))
 }
 
 // halt is the loss of power. The node's last report stands until the cluster notices its silence, which happens at once
@@ -175,17 +150,30 @@ func (r *Rack) halt(ctx context.Context, s *server) {
 	if installed == nil {
 		return
 	}
-	if w := r.workload(installed.endpoint); w != nil {
-		if w.owner == s.SystemID {
-			r.forget(w)
-			if err := w.kill(ctx); err != nil {
-				r.options.Log.Error(err, "stopping a control plane", "server", s.SystemID)
-			}
-		} else if installed.reporting {
-			r.report(ctx, w, installed, false)
+	c := installed.cluster
+	if installed.controlPlane {
+		if err := r.stopMember(ctx, c, s); err != nil {
+			r.options.Log.Error(err, "stopping a control plane", "server", s.SystemID)
 		}
 	}
+	if installed.reporting && r.cluster(installed.endpoint) == c && r.answers(c) {
+		r.report(ctx, s, installed, false)
+	}
 	installed.reporting = false
+}
+
+// wipe makes the disk empty.
+func (r *Rack) wipe(ctx context.Context, s *server) {
+	r.halt(ctx, s)
+	if installed := s.disk; installed != nil && installed.controlPlane {
+		if err := r.leave(context.WithoutCancel(ctx), installed.cluster, s); err != nil {
+			r.options.Log.Error(err, "ending a cluster", "server", s.SystemID)
+		}
+	}
+	s.disk = nil
+	if err := os.RemoveAll(r.diskDir(s)); err != nil {
+		r.options.Log.Error(err, "wiping a disk", "server", s.SystemID)
+	}
 }
 
 // resume boots the installed system after a power cycle.
@@ -194,9 +182,11 @@ func (r *Rack) resume(ctx context.Context, s *server) {
 	if installed == nil || installed.reporting {
 		return
 	}
-	if installed.controlPlane && r.workload(installed.endpoint) == nil {
-		if _, err := r.startControlPlane(ctx, s, installed); err != nil {
-			r.options.Log.Error(err, "restarting a control plane", "server", s.SystemID)
+	if installed.controlPlane && r.member(installed.cluster, s) == nil {
+		if err := r.restartMember(ctx, s, installed); err != nil {
+			if ctx.Err() == nil {
+				r.options.Log.Error(err, "a control plane stays down", "server", s.SystemID)
+			}
 			return
 		}
 	}
@@ -209,16 +199,19 @@ func (r *Rack) checkLink(ctx context.Context, s *server) {
 	if installed == nil {
 		return
 	}
+	c := installed.cluster
 	connected := true
 	if installed.port != "" {
 		address, routed, ok := r.options.Fabric.Lease(installed.port)
 		connected = ok && address == installed.address && (routed || installed.controlPlane)
 	}
-	w := r.workload(installed.endpoint)
-	if w == nil || connected == installed.reporting {
+	if installed.controlPlane && r.member(c, s) == nil {
+		connected = false
+	}
+	if connected == installed.reporting || r.cluster(installed.endpoint) != c || !r.answers(c) {
 		return
 	}
-	if r.report(ctx, w, installed, connected) {
+	if r.report(ctx, s, installed, connected) {
 		installed.reporting = connected
 	}
 }

@@ -5,93 +5,126 @@ package serversim
 
 import (
 	"context"
-	_ "embed" // for kwok's stages
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
-	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/kubernetes"
+	"k8s.io/utils/ptr"
 
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/controlplane"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/pki"
-	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/proc"
 )
 
 const (
-	pkiDirectory    = "/etc/kubernetes/pki/"
-	etcdClientPort  = 2379
-	apiServerPort   = 6443
-	settleTimeout   = 30 * time.Second
-	probeTimeout    = 2 * time.Second
-	kubeSystem      = metav1.NamespaceSystem
-	kubeadmConfigID = "kubeadm-config"
+	pkiDirectory   = "/etc/kubernetes/pki/"
+	etcdClientPort = 2379
+	apiServerPort  = 6443
+	kubeSystem     = metav1.NamespaceSystem
+	// promotionTimeout is kubeadm's for each call to etcd.
+	promotionTimeout = 2 * time.Minute
+	restartInterval  = 2 * time.Second
+
+	etcdURLsAnnotation  = "kubeadm.kubernetes.io/etcd.advertise-client-urls"
+	apiServerAnnotation = "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"
 )
 
-//go:embed kwok/stages.yaml
-var stages string
-
-// workload is a running control plane, on one server.
-type workload struct {
-	owner    string // system ID
-	endpoint string
-	version  string
-	server   *controlplane.RunningAPIServer
-	clients  kubernetes.Interface
-	// kubeletPort serves all kubelets of the cluster: kwok's.
-	kubeletPort int32
-	processes   []*proc.Process
+// certificates are the ones that all control-plane servers of a cluster share, by user data.
+type certificates struct {
+	ca, etcd *pki.CA
+	accounts pki.KeyPair
 }
 
-func (r *Rack) workload(endpoint string) *workload {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.workloads[endpoint]
-}
-
-func (r *Rack) forget(w *workload) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.workloads[w.endpoint] == w {
-		delete(r.workloads, w.endpoint)
+// sharedCertificates reads what kubeadm insists on before it makes a server part of a control plane.
+func sharedCertificates(files map[string]string) (certificates, error) {
+	var shared certificates
+	var err error
+	if shared.ca, err = authority(files, "ca"); err != nil {
+		return shared, err
 	}
+	if shared.etcd, err = authority(files, "etcd/ca"); err != nil {
+		return shared, err
+	}
+	if _, err = authority(files, "front-proxy-ca"); err != nil {
+		return shared, err
+	}
+	shared.accounts = pki.KeyPair{CertPEM: []byte(files[pkiDirectory+"sa.pub"]), KeyPEM: []byte(files[pkiDirectory+"sa.key"])}
+	if len(shared.accounts.CertPEM) == 0 || len(shared.accounts.KeyPEM) == 0 {
+		return shared, fmt.Errorf("the user data brings no %ssa.pub and .key", pkiDirectory)
+	}
+	return shared, nil
 }
 
-// kill ends the processes at once.
-func (w *workload) kill(ctx context.Context) error {
+// authority reads a CA that Cluster API has put into the user data.
+func authority(files map[string]string, name string) (*pki.CA, error) {
+	ca, err := pki.LoadCA([]byte(files[pkiDirectory+name+".crt"]), []byte(files[pkiDirectory+name+".key"]))
+	if err != nil {
+		return nil, fmt.Errorf("%s%s.crt and .key from the user data: %w", pkiDirectory, name, err)
+	}
+	return ca, nil
+}
+
+// member is a control-plane server's running part of its cluster.
+type member struct {
+	etcd    *controlplane.RunningEtcd
+	server  *controlplane.RunningAPIServer
+	kubelet *kubelet
+}
+
+// kill ends it at once.
+func (m *member) kill(ctx context.Context) error {
 	var errs []error
-	for i := len(w.processes) - 1; i >= 0; i-- {
-		errs = append(errs, w.processes[i].Kill(ctx))
+	if m.kubelet != nil {
+		errs = append(errs, m.kubelet.close())
+	}
+	if m.server != nil {
+		errs = append(errs, m.server.Process.Kill(ctx))
+	}
+	if m.etcd != nil {
+		errs = append(errs, m.etcd.Process.Kill(ctx))
 	}
 	return errors.Join(errs...)
 }
 
-// startControlPlane starts etcd, the API server and kwok from the certificates that the user data brought, on an empty
-// disk or on one that had them before.
-func (r *Rack) startControlPlane(ctx context.Context, s *server, n *node) (*workload, error) {
+// initControlPlane is kubeadm init: a new etcd cluster and its first API server, behind the operator's balancer.
+func (r *Rack) initControlPlane(ctx context.Context, s *server, n *node) error {
 	port, err := endpointPort(n.endpoint)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if r.workload(n.endpoint) != nil {
-		return nil, fmt.Errorf("kubeadm init: another control plane answers at %s already", n.endpoint)
+	if n.certificates, err = sharedCertificates(n.files); err != nil {
+		return fmt.Errorf("kubeadm init: %w", err)
 	}
-	w := &workload{owner: s.SystemID, endpoint: n.endpoint, version: n.config.cluster.KubernetesVersion}
-	if err := r.startProcesses(ctx, w, s, n, port); err != nil {
-		return nil, errors.Join(err, w.kill(context.WithoutCancel(ctx)))
+	if err := r.reserve(ctx, n.endpoint); err != nil {
+		return err
 	}
-	r.mu.Lock()
-	r.workloads[n.endpoint] = w
-	r.mu.Unlock()
-	return w, nil
+	c := &cluster{endpoint: n.endpoint, ca: n.certificates.ca, installed: map[string]*member{s.SystemID: nil}}
+	if err := r.found(ctx, c, s, n, port); err != nil {
+		r.opened(n.endpoint, nil)
+		ctx := context.WithoutCancel(ctx)
+		return errors.Join(err, r.stopMember(ctx, c, s), c.close(ctx))
+	}
+	n.cluster = c
+	r.opened(n.endpoint, c)
+	return controlplane.Publish(ctx, c.clients, c.endpoint, c.ca.CertPEM, n.config.cluster.document)
+}
+
+func (r *Rack) found(ctx context.Context, c *cluster, s *server, n *node, port int32) error {
+	var err error
+	if c.balancer, err = controlplane.NewBalancer(port); err != nil {
+		return err
+	}
+	if err := r.startMember(ctx, c, s, n, nil); err != nil {
+		return err
+	}
+	return r.connect(ctx, c, r.member(c, s).server.Admin())
 }
 
 // endpointPort accepts only what a process of the lab can serve.
@@ -107,146 +140,195 @@ func endpointPort(endpoint string) (int32, error) {
 	return int32(port), nil
 }
 
-func (r *Rack) startProcesses(ctx context.Context, w *workload, s *server, n *node, port int32) error {
-	ca, err := authority(n.files, "ca")
+// joinControlPlane is kubeadm join of a further control-plane server, after discovery: a learner that is promoted, then an API
+// server on it.
+func (r *Rack) joinControlPlane(ctx context.Context, s *server, n *node) error {
+	var err error
+	if n.certificates, err = sharedCertificates(n.files); err != nil {
+		return fmt.Errorf("kubeadm join: %w", err)
+	}
+	c := n.cluster
+	if n.certificates.ca.PublicKeyHash() != c.ca.PublicKeyHash() {
+		return fmt.Errorf("kubeadm join: the CA in the user data is not the one of the cluster at %s", c.endpoint)
+	}
+	if c.balancer == nil {
+		return fmt.Errorf("kubeadm join: the control plane at %s is hosted elsewhere", c.endpoint)
+	}
+	membership, err := r.membership(ctx, c, n)
 	if err != nil {
-		return err
+		return fmt.Errorf("kubeadm join: %w", err)
 	}
-	etcdCA, err := authority(n.files, "etcd/ca")
+	members, err := healthyMembers(ctx, membership, r.options.JoinTimeout)
 	if err != nil {
+		return fmt.Errorf("kubeadm join: %w", err)
+	}
+	if n.etcdPorts, err = controlplane.NewEtcdPorts(); err != nil {
 		return err
 	}
-	disk := r.diskDir(s)
-	store, err := controlplane.Etcd{
-		Name: "etcd." + s.SystemID, MemberName: n.name, Binary: filepath.Join(r.options.Bin, "etcd"),
-		Dir: filepath.Join(disk, "etcd"), CA: etcdCA,
-	}.Start(ctx, r.options.Supervisor)
+	r.setMember(c, s, nil) // the cluster does not end while a server joins
+	learner, err := membership.AddLearner(ctx, n.etcdPorts.PeerURL())
 	if err != nil {
-		return err
+		return fmt.Errorf("kubeadm join: %w", err)
 	}
-	w.processes = append(w.processes, store.Process)
-	directory := filepath.Join(disk, "kubernetes")
-	caFile, err := ca.WriteCert(directory, "kubelet-ca")
-	if err != nil {
-		return err
-	}
-	w.server, err = controlplane.APIServer{
-		Name: "kube-apiserver." + s.SystemID, Binary: filepath.Join(r.options.Bin, "kube-apiserver"),
-		Dir: directory, Etcd: store, Prefix: "/registry", Port: port, CA: ca,
-		ServiceAccounts: pki.KeyPair{CertPEM: []byte(n.files[pkiDirectory+"sa.pub"]), KeyPEM: []byte(n.files[pkiDirectory+"sa.key"])},
-		ExtraArgs: []string{
-			"--enable-bootstrap-token-auth=true",
-			"--kubelet-certificate-authority=" + caFile, "--kubelet-preferred-address-types=InternalDNS",
-			// Its taint is taken away by a controller that no cluster of the lab runs.
-			"--disable-admission-plugins=TaintNodesByCondition",
-		},
-	}.Start(ctx, r.options.Supervisor)
-	if err != nil {
-		return err
-	}
-	w.processes = append(w.processes, w.server.Process)
-	if w.clients, err = kubernetes.NewForConfig(w.server.Admin()); err != nil {
-		return err
-	}
-	return r.startKubelets(ctx, w, s, directory, store.Port)
+	return r.startMember(ctx, c, s, n, &joining{membership: membership, learner: learner, members: members})
 }
 
-// authority reads a CA that Cluster API has put into the user data.
-func authority(files map[string]string, name string) (*pki.CA, error) {
-	ca, err := pki.LoadCA([]byte(files[pkiDirectory+name+".crt"]), []byte(files[pkiDirectory+name+".key"]))
+// membership finds etcd as kubeadm does, by the annotations of its Pods.
+func (r *Rack) membership(ctx context.Context, c *cluster, n *node) (*controlplane.Membership, error) {
+	pods, err := c.clients.CoreV1().Pods(kubeSystem).List(ctx, metav1.ListOptions{LabelSelector: "component=etcd,tier=control-plane"})
 	if err != nil {
-		return nil, fmt.Errorf("kubeadm init: %s%s.crt and .key from the user data: %w", pkiDirectory, name, err)
+		return nil, err
 	}
-	return ca, nil
+	var urls []string
+	for _, pod := range pods.Items {
+		if url := pod.Annotations[etcdURLsAnnotation]; url != "" {
+			urls = append(urls, url)
+		}
+	}
+	if len(urls) == 0 {
+		return nil, errors.New("no Pod in kube-system says where etcd is")
+	}
+	return controlplane.NewMembership(n.certificates.etcd, urls)
 }
 
-// startKubelets starts kwok, which plays the kubelets of all nodes of the cluster. It forwards to the real processes what is
-// forwarded to the control plane's static Pods.
-func (r *Rack) startKubelets(ctx context.Context, w *workload, s *server, directory string, etcdPort int32) error {
-	serving, err := w.server.CA.Issue(pki.Request{CommonName: "kubelet", Server: true}.Loopback())
-	if err != nil {
-		return err
-	}
-	certFile, keyFile, err := serving.Write(directory, "kubelet")
-	if err != nil {
-		return err
-	}
-	kubeconfig := filepath.Join(directory, "kubelet.kubeconfig")
-	if err := controlplane.WriteKubeconfig(kubeconfig, w.server.Admin()); err != nil {
-		return err
-	}
-	configFile := filepath.Join(directory, "kwok.yaml")
-	if err := os.WriteFile(configFile, []byte(kwokConfig(etcdPort, w.server.Port)), 0o600); err != nil {
-		return err
-	}
-	client := &http.Client{Timeout: probeTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
-	if w.kubeletPort, err = proc.FreePort(); err != nil {
-		return err
-	}
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(w.kubeletPort)))
-	process, err := r.options.Supervisor.Start(ctx, proc.Spec{
-		Name: "kwok." + s.SystemID, Path: filepath.Join(r.options.Bin, "kwok"), Tier: controlplane.TierController,
-		Args: []string{
-			"--kubeconfig=" + kubeconfig, "--manage-all-nodes", "--node-lease-duration-seconds=0",
-			"--node-ip=127.0.0.1", "--node-port=" + strconv.Itoa(int(w.kubeletPort)), "--server-address=" + address,
-			"--tls-cert-file=" + certFile, "--tls-private-key-file=" + keyFile, "--config=" + configFile,
-		},
-		Ready: func(ctx context.Context) error {
-			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/healthz", nil)
-			if err != nil {
-				return err
-			}
-			response, err := client.Do(request)
-			if err != nil {
-				return err
-			}
-			return response.Body.Close()
-		},
+// healthyMembers waits until every member can commit: adding another could otherwise cost the quorum.
+func healthyMembers(ctx context.Context, membership *controlplane.Membership, patience time.Duration) (members []controlplane.EtcdMember, err error) {
+	var last error
+	err = wait.PollUntilContextTimeout(ctx, joinInterval, patience, true, func(ctx context.Context) (bool, error) {
+		if members, last = membership.List(ctx); last == nil {
+			last = membership.Healthy(ctx, members)
+		}
+		return last == nil, nil
 	})
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("etcd is not healthy: %w", errors.Join(last, err))
 	}
-	w.processes = append(w.processes, process)
+	return members, nil
+}
+
+// joining is a member that has been announced to the others.
+type joining struct {
+	membership *controlplane.Membership
+	learner    controlplane.EtcdMember
+	members    []controlplane.EtcdMember
+}
+
+// promote waits until the learner has caught up, and gives it its vote.
+func (j *joining) promote(ctx context.Context) error {
+	var last error
+	err := wait.PollUntilContextTimeout(ctx, joinInterval, promotionTimeout, true, func(ctx context.Context) (bool, error) {
+		last = j.membership.Promote(ctx, j.learner.ID)
+		return last == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("kubeadm join: promoting the learner: %w", errors.Join(last, err))
+	}
 	return nil
 }
 
-// kwokConfig is the stages and where ports of the static Pods lead.
-func kwokConfig(etcdPort, serverPort int32) string {
-	return stages + fmt.Sprintf(`---
-apiVersion: kwok.x-k8s.io/v1alpha1
-kind: ClusterPortForward
-metadata:
-  name: control-plane
-spec:
-  selector:
-    matchNamespaces: [kube-system]
-  forwards:
-  - ports: [%d]
-    target: {address: 127.0.0.1, port: %d}
-  - ports: [%d]
-    target: {address: 127.0.0.1, port: %d}
-`, etcdClientPort, etcdPort, apiServerPort, serverPort)
+// startMember starts etcd and the API server from what is on the disk, and puts the latter behind the balancer. Nothing stays
+// behind when it fails.
+func (r *Rack) startMember(ctx context.Context, c *cluster, s *server, n *node, join *joining) error {
+	m := &member{}
+	if err := r.startProcesses(ctx, m, s, n, join); err != nil {
+		return errors.Join(err, m.kill(context.WithoutCancel(ctx)))
+	}
+	if err := c.balancer.Add(s.SystemID, m.server); err != nil {
+		return errors.Join(err, m.kill(context.WithoutCancel(ctx)))
+	}
+	r.setMember(c, s, m)
+	return nil
 }
 
-// initialize is what kubeadm init leaves in a new cluster: its configuration and the mirror Pods of the static ones.
-func (w *workload) initialize(ctx context.Context, n *node) error {
-	configMap := &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Name: kubeadmConfigID, Namespace: kubeSystem},
-		Data:       map[string]string{"ClusterConfiguration": n.config.cluster.document},
+func (r *Rack) startProcesses(ctx context.Context, m *member, s *server, n *node, join *joining) error {
+	disk := r.diskDir(s)
+	etcd := controlplane.Etcd{
+		Name: "etcd." + s.SystemID, MemberName: n.name, Binary: filepath.Join(r.options.Bin, "etcd"),
+		Dir: filepath.Join(disk, "etcd"), CA: n.certificates.etcd, Ports: n.etcdPorts,
 	}
-	// The API server creates kube-system by itself, a moment after it is ready.
-	var last error
-	err := wait.PollUntilContextTimeout(ctx, joinInterval, settleTimeout, true, func(ctx context.Context) (bool, error) {
-		_, last = w.clients.CoreV1().ConfigMaps(kubeSystem).Create(ctx, configMap, metav1.CreateOptions{})
-		return last == nil || apierrors.IsAlreadyExists(last), nil
-	})
+	if join != nil {
+		etcd.Join = append(etcd.Join, join.members...)
+	}
+	var err error
+	if m.etcd, err = started(etcd.Start(ctx, r.options.Supervisor)); err != nil {
+		return err
+	}
+	n.etcdPorts = m.etcd.Ports
+	if join != nil {
+		if err := join.promote(ctx); err != nil {
+			return err
+		}
+	}
+	directory := filepath.Join(disk, "kubernetes")
+	caFile, err := n.certificates.ca.WriteCert(directory, "kubelet-ca")
 	if err != nil {
-		return fmt.Errorf("kubeadm init: storing its configuration: %w", errors.Join(err, last))
+		return err
 	}
+	m.server, err = started(controlplane.APIServer{
+		Name: "kube-apiserver." + s.SystemID, Binary: filepath.Join(r.options.Bin, "kube-apiserver"),
+		Dir: directory, Etcd: m.etcd, Prefix: "/registry", CA: n.certificates.ca, ServiceAccounts: n.certificates.accounts,
+		ExtraArgs: controlplane.WorkloadArgs(caFile),
+	}.Start(ctx, r.options.Supervisor))
+	if err != nil {
+		return err
+	}
+	m.kubelet, err = newKubelet(n.certificates.ca, forwards{
+		"etcd-" + n.name:           {etcdClientPort: m.etcd.Ports.Client},
+		"kube-apiserver-" + n.name: {apiServerPort: m.server.Port},
+	})
+	return err
+}
+
+// started drops what did not start, of which there is nothing to end.
+func started[T any](running *T, err error) (*T, error) {
+	if err != nil {
+		return nil, err
+	}
+	return running, nil
+}
+
+// stopMember ends the server's part of the control plane, if it runs.
+func (r *Rack) stopMember(ctx context.Context, c *cluster, s *server) error {
+	m := r.member(c, s)
+	if m == nil {
+		return nil
+	}
+	r.setMember(c, s, nil)
+	c.balancer.Remove(s.SystemID)
+	return m.kill(ctx)
+}
+
+// restartMember starts what an installed control-plane server ran before, again and again as its kubelet would.
+func (r *Rack) restartMember(ctx context.Context, s *server, n *node) error {
+	return wait.PollUntilContextCancel(ctx, restartInterval, true, func(ctx context.Context) (bool, error) {
+		if r.cluster(n.endpoint) != n.cluster {
+			return false, fmt.Errorf("another cluster answers at %s now", n.endpoint)
+		}
+		err := r.startMember(ctx, n.cluster, s, n, nil)
+		if err != nil && ctx.Err() == nil {
+			r.options.Log.Error(err, "restarting a control plane", "server", s.SystemID)
+		}
+		return err == nil, nil
+	})
+}
+
+// mirror makes the static Pods visible, as the kubelet does; ones that an earlier server of that name has left are replaced.
+func (c *cluster) mirror(ctx context.Context, n *node, m *member, version string) error {
+	pods := c.clients.CoreV1().Pods(kubeSystem)
 	for _, component := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
-		_, err := w.clients.CoreV1().Pods(kubeSystem).Create(ctx, staticPod(component, n, w.version), metav1.CreateOptions{})
-		if err != nil && !apierrors.IsAlreadyExists(err) {
-			return fmt.Errorf("kubeadm init: mirroring the static Pod of %s: %w", component, err)
+		pod := staticPod(component, n, version)
+		switch component {
+		case "etcd":
+			pod.Annotations[etcdURLsAnnotation] = m.etcd.Ports.ClientURL()
+		case "kube-apiserver":
+			pod.Annotations[apiServerAnnotation] = net.JoinHostPort("127.0.0.1", strconv.Itoa(int(m.server.Port)))
+		}
+		err := pods.Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: ptr.To(int64(0))})
+		if err == nil || apierrors.IsNotFound(err) {
+			_, err = pods.Create(ctx, pod, metav1.CreateOptions{})
+		}
+		if err != nil {
+			return fmt.Errorf("mirroring the static Pod of %s: %w", component, err)
 		}
 	}
 	return nil
@@ -262,7 +344,7 @@ func staticPod(component string, n *node, version string) *corev1.Pod {
 		Spec: corev1.PodSpec{
 			NodeName: n.name, HostNetwork: true,
 			Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
-			Containers:  []corev1.Container{{Name: component, Image: component + ":" + version}},
+			Containers:  []corev1.Container{{Name: component, Image: component + ":" + strings.TrimPrefix(version, "v")}},
 		},
 	}
 }

@@ -240,7 +240,8 @@ func (h *host) verifyRegistration(config *kubeadmConfig) (netip.Addr, error) {
 		if leased.address != nodeIP {
 			continue
 		}
-		if config.join != nil && !leased.externallyRouted {
+		// Control-plane servers reach the endpoint by their provisioning interface, on which they answer it.
+		if !config.controlPlane() && !leased.externallyRouted {
 			return netip.Addr{}, fmt.Errorf("the network of %s is not routed outward: the control plane endpoint cannot be reached", nodeIP)
 		}
 		return nodeIP, nil

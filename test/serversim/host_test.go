@@ -108,7 +108,7 @@ func TestInstall(t *testing.T) {
 		"kubeadm without a file": {userData: "#cloud-config\nruncmd: ['kubeadm join --config /none && true']\n", ports: tenant, fabric: routed, reason: "/none does not exist"},
 		"further control plane": {
 			userData: strings.ReplaceAll(joinData(goodNetplan, allCommands, both), "kind: JoinConfiguration", "kind: JoinConfiguration\n    controlPlane: {}"),
-			ports:    tenant, fabric: routed, reason: "further control-plane machine",
+			ports:    tenant, fabric: leases{tenantMAC: {address: leased}}, address: leased, // the endpoint is on its provisioning network
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

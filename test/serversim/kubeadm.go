@@ -148,6 +148,11 @@ func (c *kubeadmConfig) add(document []byte) error {
 	return nil
 }
 
+// controlPlane says whether the command makes a control-plane node.
+func (c *kubeadmConfig) controlPlane() bool {
+	return c.init != nil || c.join.ControlPlane != nil
+}
+
 // registration is the node's part of whichever command it is.
 func (c *kubeadmConfig) registration() nodeRegistration {
 	if c.join != nil {

@@ -27,7 +27,7 @@ const (
 )
 
 // registerNode creates the Node as kubelet and kubeadm would, or takes over the one of that name.
-func (r *Rack) registerNode(ctx context.Context, w *workload, s *server, n *node) error {
+func (r *Rack) registerNode(ctx context.Context, s *server, n *node, version string) error {
 	registration := n.config.registration()
 	labels := registration.labels()
 	maps.Copy(labels, map[string]string{corev1.LabelHostname: s.Hostname, corev1.LabelOSStable: "linux", corev1.LabelArchStable: "amd64"})
@@ -39,7 +39,7 @@ func (r *Rack) registerNode(ctx context.Context, w *workload, s *server, n *node
 			taints = []corev1.Taint{{Key: controlPlaneRole, Effect: corev1.TaintEffectNoSchedule}}
 		}
 	}
-	nodes := w.clients.CoreV1().Nodes()
+	nodes := n.cluster.clients.CoreV1().Nodes()
 	_, err := nodes.Create(ctx, &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: n.name, Labels: labels},
 		Spec:       corev1.NodeSpec{ProviderID: registration.kubeletArgument("provider-id"), Taints: taints},
@@ -47,7 +47,6 @@ func (r *Rack) registerNode(ctx context.Context, w *workload, s *server, n *node
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("registering node %s: %w", n.name, err)
 	}
-	version := w.version
 	if r.options.KubeletVersion != nil {
 		if deployed := r.options.KubeletVersion(s.SystemID); deployed != "" {
 			version = deployed
@@ -70,7 +69,6 @@ func (r *Rack) registerNode(ctx context.Context, w *workload, s *server, n *node
 			{Type: corev1.NodeHostName, Address: s.Hostname},
 			{Type: corev1.NodeInternalDNS, Address: kubeletHost},
 		}
-		current.Status.DaemonEndpoints.KubeletEndpoint.Port = w.kubeletPort
 		current.Status.NodeInfo.KubeletVersion = version
 		current.Status.NodeInfo.OperatingSystem, current.Status.NodeInfo.Architecture = "linux", "amd64"
 		current.Status.NodeInfo.SystemUUID = s.SystemID
@@ -80,7 +78,7 @@ func (r *Rack) registerNode(ctx context.Context, w *workload, s *server, n *node
 	if err != nil {
 		return fmt.Errorf("registering node %s: %w", n.name, err)
 	}
-	if !r.report(ctx, w, n, true) {
+	if !r.report(ctx, s, n, true) {
 		return fmt.Errorf("node %s cannot report", n.name)
 	}
 	return nil
@@ -88,12 +86,16 @@ func (r *Rack) registerNode(ctx context.Context, w *workload, s *server, n *node
 
 // report writes the node's conditions: what its kubelet says while it runs, and what the cluster concludes from its
 // silence. It says whether that succeeded; a Node that somebody has deleted stays deleted.
-func (r *Rack) report(ctx context.Context, w *workload, n *node, running bool) bool {
-	kubelet := kubeletSilent
+func (r *Rack) report(ctx context.Context, s *server, n *node, running bool) bool {
+	says := kubeletSilent
 	if running {
-		kubelet = kubeletRunning
+		says = kubeletRunning
 	}
-	nodes := w.clients.CoreV1().Nodes()
+	port := n.cluster.kubeletPort
+	if m := r.member(n.cluster, s); m != nil {
+		port = m.kubelet.port
+	}
+	nodes := n.cluster.clients.CoreV1().Nodes()
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		current, err := nodes.Get(ctx, n.name, metav1.GetOptions{})
 		if err != nil {
@@ -102,11 +104,11 @@ func (r *Rack) report(ctx context.Context, w *workload, n *node, running bool) b
 		if current.Annotations == nil {
 			current.Annotations = map[string]string{}
 		}
-		current.Annotations[kubeletAnnotation] = kubelet
+		current.Annotations[kubeletAnnotation] = says
 		if current, err = nodes.Update(ctx, current, metav1.UpdateOptions{}); err != nil {
 			return err
 		}
-		current.Status.DaemonEndpoints.KubeletEndpoint.Port = w.kubeletPort
+		current.Status.DaemonEndpoints.KubeletEndpoint.Port = port
 		current.Status.Conditions = r.conditions(running)
 		_, err = nodes.UpdateStatus(ctx, current, metav1.UpdateOptions{})
 		return err

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -103,10 +102,11 @@ type Rack struct {
 	end  context.CancelFunc
 	busy sync.WaitGroup
 
-	mu        sync.Mutex
-	servers   map[string]*server
-	workloads map[string]*workload // by endpoint
-	boots     []BootRecord
+	mu       sync.Mutex
+	servers  map[string]*server
+	clusters map[string]*cluster // by endpoint
+	founding map[string]bool     // endpoints at which kubeadm init is under way
+	boots    []BootRecord
 }
 
 // New returns a rack without servers.
@@ -124,7 +124,10 @@ func New(options Options) *Rack {
 		options.Log = logr.Discard()
 	}
 	life, end := context.WithCancel(context.Background())
-	return &Rack{options: options, life: life, end: end, servers: map[string]*server{}, workloads: map[string]*workload{}}
+	return &Rack{
+		options: options, life: life, end: end,
+		servers: map[string]*server{}, clusters: map[string]*cluster{}, founding: map[string]bool{},
+	}
 }
 
 // server is the state of a Server. Fields below last belong to the operation that is running.
@@ -171,13 +174,7 @@ func (r *Rack) Boot(systemID string, userData []byte) {
 
 // Wiped says that the installed operating system will not run again.
 func (r *Rack) Wiped(systemID string) {
-	r.enqueue(systemID, interrupting, func(ctx context.Context, s *server) {
-		r.halt(ctx, s)
-		s.disk = nil
-		if err := os.RemoveAll(r.diskDir(s)); err != nil {
-			r.options.Log.Error(err, "wiping a disk", "server", systemID)
-		}
-	})
+	r.enqueue(systemID, interrupting, r.wipe)
 }
 
 // Boots returns what has become of every boot so far, in the order in which they ended.
@@ -223,10 +220,15 @@ func (r *Rack) Stop(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var errs []error
-	for endpoint, w := range r.workloads {
-		errs = append(errs, w.kill(ctx))
-		delete(r.workloads, endpoint)
+	for _, c := range r.clusters {
+		for _, m := range c.installed {
+			if m != nil {
+				errs = append(errs, m.kill(ctx))
+			}
+		}
+		errs = append(errs, c.close(ctx))
 	}
+	clear(r.clusters)
 	return errors.Join(errs...)
 }
 

@@ -111,7 +111,7 @@ func (a APIServer) args(running *RunningAPIServer) ([]string, error) {
 	}
 	running.SigningKeyFile = privateFile
 	return append([]string{
-		"--etcd-servers=" + a.Etcd.URL, "--etcd-prefix=" + a.Prefix,
+		"--etcd-servers=" + a.Etcd.Ports.ClientURL(), "--etcd-prefix=" + a.Prefix,
 		"--etcd-cafile=" + a.Etcd.CAFile, "--etcd-certfile=" + a.Etcd.CertFile, "--etcd-keyfile=" + a.Etcd.KeyFile,
 		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
 		"--cert-dir=" + a.Dir, "--tls-cert-file=" + certFile, "--tls-private-key-file=" + keyFile,

@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/pki"
@@ -34,7 +36,7 @@ const (
 	smallHeap = "GOGC=50"
 )
 
-// Etcd describes a single etcd member.
+// Etcd describes an etcd member: the only one of a new cluster, unless Join says otherwise.
 type Etcd struct {
 	// Name of the process; MemberName (default Name) is what the member calls itself: KCP expects the Node's name.
 	Name, MemberName string
@@ -42,32 +44,85 @@ type Etcd struct {
 	Binary, Dir string
 	// CA signs the server certificate and every client's.
 	CA *pki.CA
+	// Ports to listen on; zero takes free ones. A member that has data must get the ports it had: the others know them.
+	Ports EtcdPorts
+	// Join are the members of the cluster that it joins. They must have been told of it, at its peer port, before it starts.
+	Join []EtcdMember
 }
+
+// EtcdPorts are a member's ports on loopback.
+type EtcdPorts struct {
+	Client, Peer int32
+}
+
+// NewEtcdPorts chooses free ports, for a member that must be announced before it starts.
+func NewEtcdPorts() (EtcdPorts, error) {
+	ports, err := proc.FreePorts(2)
+	if err != nil {
+		return EtcdPorts{}, err
+	}
+	return EtcdPorts{Client: ports[0], Peer: ports[1]}, nil
+}
+
+// ClientURL is where clients reach the member.
+func (p EtcdPorts) ClientURL() string { return fmt.Sprintf("https://127.0.0.1:%d", p.Client) }
+
+// PeerURL is where the other members reach it.
+func (p EtcdPorts) PeerURL() string { return fmt.Sprintf("https://127.0.0.1:%d", p.Peer) }
 
 // RunningEtcd is a started member and how to reach it.
 type RunningEtcd struct {
 	Process *proc.Process
-	// URL and Port are the client endpoint on loopback.
-	URL  string
-	Port int32
+	Ports   EtcdPorts
 	// CAFile, CertFile, KeyFile are a client's credentials.
 	CAFile, CertFile, KeyFile string
 }
 
-// Start starts the member and waits until it answers. The data directory is expected to be empty or its own.
+// Start starts the member and waits until it answers. The data directory is expected to be empty or its own. A member that
+// joins answers for itself only: whether the cluster has a quorum is not waited for, as a learner has none to wait for.
 func (e Etcd) Start(ctx context.Context, supervisor *proc.Supervisor) (*RunningEtcd, error) {
 	if e.MemberName == "" {
 		e.MemberName = e.Name
-	}
-	server, err := e.CA.Issue(pki.Request{CommonName: "etcd-server", Server: true, Client: true}.Loopback())
-	if err != nil {
-		return nil, err
 	}
 	client, err := e.CA.Issue(pki.Request{CommonName: "kube-apiserver-etcd-client", Client: true})
 	if err != nil {
 		return nil, err
 	}
 	running := &RunningEtcd{}
+	common, err := e.args(running, client)
+	if err != nil {
+		return nil, err
+	}
+	probe, err := clientFor(e.CA.CertPEM, client)
+	if err != nil {
+		return nil, err
+	}
+	health := "/health"
+	if e.Ports != (EtcdPorts{}) {
+		health = "/health?serializable=true"
+	}
+	return running, retryOnCollision(func() error {
+		running.Ports = e.Ports
+		if running.Ports == (EtcdPorts{}) {
+			if running.Ports, err = NewEtcdPorts(); err != nil {
+				return err
+			}
+		}
+		running.Process, err = supervisor.Start(ctx, proc.Spec{
+			Name: e.Name, Path: e.Binary, Tier: TierEtcd, Env: []string{smallHeap},
+			Args:  slices.Concat(common, e.addresses(running.Ports)),
+			Ready: func(ctx context.Context) error { return get(ctx, probe, running.Ports.ClientURL()+health) },
+		})
+		return err
+	})
+}
+
+// args writes the certificates and returns all arguments but those with a port.
+func (e Etcd) args(running *RunningEtcd, client pki.KeyPair) ([]string, error) {
+	server, err := e.CA.Issue(pki.Request{CommonName: "etcd-server", Server: true, Client: true}.Loopback())
+	if err != nil {
+		return nil, err
+	}
 	serverCert, serverKey, err := server.Write(e.Dir, "server")
 	if err != nil {
 		return nil, err
@@ -78,37 +133,35 @@ func (e Etcd) Start(ctx context.Context, supervisor *proc.Supervisor) (*RunningE
 	if running.CAFile, err = e.CA.WriteCert(e.Dir, "ca"); err != nil {
 		return nil, err
 	}
-	probe, err := clientFor(e.CA.CertPEM, client)
-	if err != nil {
-		return nil, err
-	}
-	return running, retryOnCollision(func() error {
-		ports, err := proc.FreePorts(2)
-		if err != nil {
-			return err
+	return []string{
+		"--name=" + e.MemberName, "--data-dir=" + filepath.Join(e.Dir, "data"),
+		// Scratch data: losing it with the machine is what scratch means.
+		"--unsafe-no-fsync",
+		"--cert-file=" + serverCert, "--key-file=" + serverKey,
+		"--client-cert-auth", "--trusted-ca-file=" + running.CAFile,
+		"--peer-cert-file=" + serverCert, "--peer-key-file=" + serverKey,
+		"--peer-client-cert-auth", "--peer-trusted-ca-file=" + running.CAFile,
+		"--log-level=warn",
+	}, nil
+}
+
+// addresses are the arguments with a port. What they say of the cluster counts only while the data directory is empty.
+func (e Etcd) addresses(ports EtcdPorts) []string {
+	cluster, state := []string{e.MemberName + "=" + ports.PeerURL()}, "new"
+	for _, member := range e.Join {
+		state = "existing"
+		if slices.Contains(member.PeerURLs, ports.PeerURL()) {
+			continue
 		}
-		running.Port = ports[0]
-		running.URL = fmt.Sprintf("https://127.0.0.1:%d", ports[0])
-		peer := fmt.Sprintf("https://127.0.0.1:%d", ports[1])
-		running.Process, err = supervisor.Start(ctx, proc.Spec{
-			Name: e.Name, Path: e.Binary, Tier: TierEtcd, Env: []string{smallHeap},
-			Args: []string{
-				"--name=" + e.MemberName, "--data-dir=" + filepath.Join(e.Dir, "data"),
-				// Scratch data: losing it with the machine is what scratch means.
-				"--unsafe-no-fsync",
-				"--listen-client-urls=" + running.URL, "--advertise-client-urls=" + running.URL,
-				"--cert-file=" + serverCert, "--key-file=" + serverKey,
-				"--client-cert-auth", "--trusted-ca-file=" + running.CAFile,
-				"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
-				"--initial-cluster=" + e.MemberName + "=" + peer,
-				"--peer-cert-file=" + serverCert, "--peer-key-file=" + serverKey,
-				"--peer-client-cert-auth", "--peer-trusted-ca-file=" + running.CAFile,
-				"--log-level=warn",
-			},
-			Ready: func(ctx context.Context) error { return get(ctx, probe, running.URL+"/health") },
-		})
-		return err
-	})
+		for _, peer := range member.PeerURLs {
+			cluster = append(cluster, member.label()+"="+peer)
+		}
+	}
+	return []string{
+		"--listen-client-urls=" + ports.ClientURL(), "--advertise-client-urls=" + ports.ClientURL(),
+		"--listen-peer-urls=" + ports.PeerURL(), "--initial-advertise-peer-urls=" + ports.PeerURL(),
+		"--initial-cluster=" + strings.Join(cluster, ","), "--initial-cluster-state=" + state,
+	}
 }
 
 // retryOnCollision starts something again with new ports while another process was quicker to take one.

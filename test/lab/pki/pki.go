@@ -139,8 +139,19 @@ func (ca *CA) Issue(request Request) (KeyPair, error) {
 }
 
 // PublicKeyHash returns the digest of the CA's public key as kubeadm pins it: sha256:<hex>.
-func (ca *CA) PublicKeyHash() string {
-	digest := sha256.Sum256(ca.cert.RawSubjectPublicKeyInfo)
+func (ca *CA) PublicKeyHash() string { return publicKeyHash(ca.cert) }
+
+// PublicKeyHash returns the digest of a PEM certificate's public key as kubeadm pins it: sha256:<hex>.
+func PublicKeyHash(certPEM []byte) (string, error) {
+	certs, err := cert.ParseCertsPEM(certPEM)
+	if err != nil {
+		return "", fmt.Errorf("reading a CA certificate: %w", err)
+	}
+	return publicKeyHash(certs[0]), nil
+}
+
+func publicKeyHash(certificate *x509.Certificate) string {
+	digest := sha256.Sum256(certificate.RawSubjectPublicKeyInfo)
 	return "sha256:" + hex.EncodeToString(digest[:])
 }
 
