@@ -225,8 +225,13 @@ type DPUAttachmentStatus struct {
 // +kubebuilder:printcolumn:name="Asked",type=string,JSONPath=`.spec.state`
 // +kubebuilder:printcolumn:name="Proven",type=string,JSONPath=`.status.state`
 // +kubebuilder:printcolumn:name="Evidence",type=string,JSONPath=`.status.ports[0].evidence`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="DPU",type=string,priority=1,JSONPath=`.status.ports[*].dpu`
+// +kubebuilder:printcolumn:name="Fabric",type=string,priority=1,JSONPath=`.status.fabricName`
+// +kubebuilder:printcolumn:name="Proven-At",type=date,priority=1,JSONPath=`.status.provenAt`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Paused",type=string,priority=10,JSONPath=`.status.conditions[?(@.type=="Paused")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
 // DPUAttachment asks the fabric wing to attach the ports of one server to a TenantVPC under one claim. Only the machine wing

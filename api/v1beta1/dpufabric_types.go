@@ -441,7 +441,9 @@ type DPUFabricStatus struct {
 // +kubebuilder:printcolumn:name="Servers",type=integer,JSONPath=`.status.servers`
 // +kubebuilder:printcolumn:name="Eligible",type=integer,JSONPath=`.status.eligibleServers`
 // +kubebuilder:printcolumn:name="Orphans",type=string,JSONPath=`.status.orphans[*].dpuDevice`
+// +kubebuilder:printcolumn:name="Watched",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="ChangesWatched")].status`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Paused",type=string,priority=10,JSONPath=`.status.conditions[?(@.type=="Paused")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
 // DPUFabric is one fabric of DPUs, who may use it, and which MAAS accounts own its servers.

@@ -235,6 +235,7 @@ type DPUServerStatus struct {
 // +kubebuilder:printcolumn:name="Eligibility",type=string,JSONPath=`.status.eligibility`
 // +kubebuilder:printcolumn:name="Healthy",type=string,JSONPath=`.status.conditions[?(@.type=="Healthy")].status`
 // +kubebuilder:printcolumn:name="Free",type=string,JSONPath=`.status.conditions[?(@.type=="Free")].status`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Holder",type=string,JSONPath=`.status.holder.namespace`
 // +kubebuilder:printcolumn:name="Attachment",type=string,priority=1,JSONPath=`.status.holder.name`

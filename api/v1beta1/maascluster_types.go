@@ -107,6 +107,10 @@ type MaasClusterStatus struct {
 // +kubebuilder:printcolumn:name="Endpoint",type=string,JSONPath=`.spec.controlPlaneEndpoint.host`
 // +kubebuilder:printcolumn:name="VPC",type=string,JSONPath=`.spec.vpcName`
 // +kubebuilder:printcolumn:name="Identity",type=string,priority=1,JSONPath=`.spec.identityRef.name`
+// +kubebuilder:printcolumn:name="Provisioned",type=string,priority=1,JSONPath=`.status.initialization.provisioned`
+// +kubebuilder:printcolumn:name="Zones",type=string,priority=1,JSONPath=`.status.failureDomains[*].name`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Paused",type=string,priority=10,JSONPath=`.status.conditions[?(@.type=="Paused")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
 // MaasCluster is the infrastructure of one cluster on servers claimed from MAAS.
@@ -183,6 +187,9 @@ type MaasClusterTemplateResourceSpec struct {
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:path=maasclustertemplates,categories=cluster-api
 // +kubebuilder:metadata:labels="cluster.x-k8s.io/v1beta2=v1beta1"
+// +kubebuilder:printcolumn:name="ClusterClass",type=string,JSONPath=`.metadata.ownerReferences[?(@.kind=="ClusterClass")].name`
+// +kubebuilder:printcolumn:name="Identity",type=string,JSONPath=`.spec.template.spec.identityRef.name`
+// +kubebuilder:printcolumn:name="VPC",type=string,JSONPath=`.spec.template.spec.vpcName`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
 // MaasClusterTemplate is what the MaasClusters of a ClusterClass are made from.

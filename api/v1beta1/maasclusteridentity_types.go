@@ -364,6 +364,7 @@ type MaasClusterIdentityStatus struct {
 // +kubebuilder:printcolumn:name="Suspects",type=string,priority=1,JSONPath=`.status.suspects[*].systemID`
 // +kubebuilder:printcolumn:name="Orphans",type=string,JSONPath=`.status.orphans[*].systemID`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Paused",type=string,priority=10,JSONPath=`.status.conditions[?(@.type=="Paused")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
 // MaasClusterIdentity is one MAAS account, who may use it, and how.

@@ -372,8 +372,13 @@ type MaasMachineStatus struct {
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Isolated",type=string,JSONPath=`.status.conditions[?(@.type=="Isolated")].status`
+// +kubebuilder:printcolumn:name="Machine",type=string,priority=1,JSONPath=`.metadata.ownerReferences[?(@.kind=="Machine")].name`
+// +kubebuilder:printcolumn:name="Hostname",type=string,priority=1,JSONPath=`.status.hostname`
+// +kubebuilder:printcolumn:name="Internal-IP",type=string,priority=1,JSONPath=`.status.addresses[?(@.type=="InternalIP")].address`
 // +kubebuilder:printcolumn:name="ProviderID",type=string,priority=1,JSONPath=`.spec.providerID`
+// +kubebuilder:printcolumn:name="Identity",type=string,priority=1,JSONPath=`.spec.claim.identityName`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Paused",type=string,priority=10,JSONPath=`.status.conditions[?(@.type=="Paused")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
 // MaasMachine is one server claimed from MAAS.
@@ -490,7 +495,17 @@ type MaasMachineTemplateStatus struct {
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=maasmachinetemplates,categories=cluster-api
 // +kubebuilder:metadata:labels="cluster.x-k8s.io/v1beta2=v1beta1"
+// +kubebuilder:printcolumn:name="Cluster",type=string,JSONPath=`.metadata.ownerReferences[?(@.kind=="Cluster")].name`
 // +kubebuilder:printcolumn:name="Image",type=string,JSONPath=`.spec.template.spec.image`
+// +kubebuilder:printcolumn:name="CPU",type=string,JSONPath=`.status.capacity.cpu`
+// +kubebuilder:printcolumn:name="Memory",type=string,JSONPath=`.status.capacity.memory`
+// +kubebuilder:printcolumn:name="Arch",type=string,JSONPath=`.status.nodeInfo.architecture`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Disk",type=string,priority=1,JSONPath=`.status.capacity.ephemeral-storage`
+// +kubebuilder:printcolumn:name="Subnets",type=string,priority=1,JSONPath=`.spec.template.spec.ports[*].subnet`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Paused",type=string,priority=10,JSONPath=`.status.conditions[?(@.type=="Paused")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
 // MaasMachineTemplate is what MaasMachines are made from.

@@ -79,9 +79,14 @@ type MaasRemediationStatus struct {
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=maasremediations,categories=cluster-api
 // +kubebuilder:metadata:labels="cluster.x-k8s.io/v1beta2=v1beta1"
+// +kubebuilder:printcolumn:name="Machine",type=string,JSONPath=`.metadata.ownerReferences[?(@.kind=="Machine")].name`
 // +kubebuilder:printcolumn:name="Strategy",type=string,JSONPath=`.spec.strategy.type`
 // +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
 // +kubebuilder:printcolumn:name="Retries",type=integer,JSONPath=`.status.retryCount`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Last",type=date,priority=1,JSONPath=`.status.lastRemediated`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
 // MaasRemediation treats one unhealthy machine. No controller serves it yet.
@@ -131,6 +136,10 @@ type MaasRemediationTemplateSpec struct {
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:path=maasremediationtemplates,categories=cluster-api
 // +kubebuilder:metadata:labels="cluster.x-k8s.io/v1beta2=v1beta1"
+// +kubebuilder:printcolumn:name="Strategy",type=string,JSONPath=`.spec.template.spec.strategy.type`
+// +kubebuilder:printcolumn:name="Retries",type=integer,JSONPath=`.spec.template.spec.strategy.retryLimit`
+// +kubebuilder:printcolumn:name="Timeout",type=integer,JSONPath=`.spec.template.spec.strategy.timeoutSeconds`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
 // MaasRemediationTemplate is what MaasRemediations are made from.
 type MaasRemediationTemplate struct {

@@ -168,7 +168,11 @@ type TenantVPCStatus struct {
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Subnets",type=string,JSONPath=`.spec.subnets[*].cidr`
+// +kubebuilder:printcolumn:name="Addresses",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="AddressesAvailable")].reason`
+// +kubebuilder:printcolumn:name="Claimed",type=string,priority=1,JSONPath=`.status.subnets[*].claimed`
+// +kubebuilder:printcolumn:name="Capacity",type=string,priority=1,JSONPath=`.status.subnets[*].capacity`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Paused",type=string,priority=10,JSONPath=`.status.conditions[?(@.type=="Paused")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
 // TenantVPC is a tenant's isolated network on a DPU fabric. It has a life of its own: clusters come and go in it.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -71,4 +72,67 @@ func table(t *testing.T, resource string) map[string]string {
 		row[column.Name] = fmt.Sprint(shown.Rows[0].Cells[i])
 	}
 	return row
+}
+
+// stateless are kinds that nothing is done with: they have no status to be stuck in.
+var stateless = []string{"maasclustertemplates", "maasremediationtemplates"}
+
+// TestEveryKindSaysWhereItIsStuck holds the columns of all kinds to what `kubectl get` is asked for: is it ready, why not, and with
+// -o wide what to do about it and whether it is paused; each in the same words and from the same place.
+func TestEveryKindSaysWhereItIsStuck(t *testing.T) {
+	type column struct {
+		path string
+		wide bool
+	}
+	condition := func(name, field string) string {
+		return fmt.Sprintf(`.status.conditions[?(@.type=="%s")].%s`, name, field)
+	}
+	wanted := map[string]column{
+		"Ready": {condition("Ready", "status"), false}, "Reason": {condition("Ready", "reason"), false},
+		"Message": {condition("Ready", "message"), true}, "Age": {".metadata.creationTimestamp", false},
+	}
+	for _, kind := range kinds {
+		t.Run(kind.plural, func(t *testing.T) {
+			g := NewWithT(t)
+			crd := readCRD(t, kind.plural)
+			g.Expect(crd.Spec.Versions).To(HaveLen(1))
+			columns, names := map[string]column{}, []string{}
+			for _, c := range crd.Spec.Versions[0].AdditionalPrinterColumns {
+				columns[c.Name] = column{c.JSONPath, c.Priority > 0}
+				names = append(names, c.Name)
+			}
+			g.Expect(names).To(HaveLen(len(columns)), "a column is there twice")
+			g.Expect(names).NotTo(BeEmpty())
+			g.Expect(names[len(names)-1]).To(Equal("Age"))
+			if slices.Contains(stateless, kind.plural) {
+				g.Expect(crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties).NotTo(HaveKey("status"), "its columns must say where it is stuck")
+				g.Expect(columns).To(HaveKeyWithValue("Age", wanted["Age"]))
+				return
+			}
+			for name, want := range wanted {
+				g.Expect(columns).To(HaveKeyWithValue(name, want))
+			}
+			if paused, ok := columns["Paused"]; ok {
+				g.Expect(paused).To(Equal(column{condition("Paused", "status"), true}))
+			}
+		})
+	}
+}
+
+// TestTemplateColumns reads a template as `kubectl get` shows it: what its machines would offer, or why that is not known.
+func TestTemplateColumns(t *testing.T) {
+	g := NewWithT(t)
+	template := base(t, "maasmachinetemplate", set("metadata.name", "columns"), set("metadata.ownerReferences", []any{map[string]any{
+		"apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Cluster", "name": "red-1", "uid": "red-1",
+	}}))
+	create(t, admin, template)
+	status := `{"status":{"capacity":{"cpu":"32","memory":"128Gi","ephemeral-storage":"960G"},"nodeInfo":{"architecture":"arm64","operatingSystem":"linux"},"conditions":[
+		{"type":"Ready","status":"True","reason":"Ready","message":"the servers differ","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}`
+	g.Expect(admin.Status().Patch(t.Context(), template, client.RawPatch("application/merge-patch+json", []byte(status)))).To(Succeed())
+	columns := table(t, "namespaces/"+template.GetNamespace()+"/maasmachinetemplates/columns")
+	for name, want := range map[string]string{
+		"Cluster": "red-1", "CPU": "32", "Memory": "128Gi", "Disk": "960G", "Arch": "arm64", "Ready": "True", "Reason": "Ready", "Message": "the servers differ",
+	} {
+		g.Expect(columns).To(HaveKeyWithValue(name, want))
+	}
 }
