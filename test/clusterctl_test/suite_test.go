@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/controlplane"
@@ -53,6 +54,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (_ int, err error) {
+	ctrl.SetLogger(logr.Discard())
 	if repo, err = filepath.Abs("../.."); err != nil {
 		return 0, err
 	}
