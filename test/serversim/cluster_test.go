@@ -6,9 +6,11 @@ package serversim_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +27,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/ptr"
+	controlplanev1 "sigs.k8s.io/cluster-api/api/controlplane/kubeadm/v1beta2"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/cluster-api/util/conditions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -39,6 +42,7 @@ var _ maassim.Hardware = (*serversim.Rack)(nil)
 
 const (
 	poll          = 200 * time.Millisecond
+	goneWithin    = 2 * time.Minute
 	clusterWithin = 3 * time.Minute
 )
 
@@ -113,7 +117,7 @@ func (p *provider) deploy(ctx context.Context, fake *unstructured.Unstructured, 
 	if err := p.client.Get(ctx, client.ObjectKey{Namespace: fake.GetNamespace(), Name: secretName}, secret); err != nil {
 		return err
 	}
-	id := fmt.Sprintf("srv%02d", len(p.given)+1)
+	id := p.free()
 	p.given[fake.GetName()] = id
 	p.rack.PowerChanged(id, true)
 	p.rack.Boot(id, secret.Data["value"])
@@ -127,6 +131,16 @@ func (p *provider) deploy(ctx context.Context, fake *unstructured.Unstructured, 
 	return p.provisioned(ctx, fake)
 }
 
+// free returns the first server that nobody has.
+func (p *provider) free() string {
+	taken := slices.Collect(maps.Values(p.given))
+	for n := 1; ; n++ {
+		if id := fmt.Sprintf("srv%02d", n); !slices.Contains(taken, id) {
+			return id
+		}
+	}
+}
+
 func (p *provider) provisioned(ctx context.Context, object *unstructured.Unstructured) error {
 	before := object.DeepCopy()
 	if err := unstructured.SetNestedField(object.Object, true, "status", "initialization", "provisioned"); err != nil {
@@ -135,10 +149,11 @@ func (p *provider) provisioned(ctx context.Context, object *unstructured.Unstruc
 	return p.client.Status().Patch(ctx, object, client.MergeFrom(before))
 }
 
-// TestCluster brings up a real KubeadmControlPlane and MachineDeployment on simulated servers and takes them down again.
+// TestCluster brings up a real KubeadmControlPlane and MachineDeployment on simulated servers, scales and rolls out the control
+// plane, and takes everything down again.
 func TestCluster(t *testing.T) {
 	g := NewWithT(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*clusterWithin)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*clusterWithin)
 	defer cancel()
 	l, err := lab.Start(ctx, lab.Options{Dir: t.TempDir(), Log: testr.New(t), WithCAPI: true})
 	g.Expect(err).NotTo(HaveOccurred())
@@ -148,6 +163,7 @@ func TestCluster(t *testing.T) {
 	scheme := runtime.NewScheme()
 	g.Expect(clusterv1.AddToScheme(scheme)).To(Succeed())
 	g.Expect(corev1.AddToScheme(scheme)).To(Succeed())
+	g.Expect(controlplanev1.AddToScheme(scheme)).To(Succeed())
 	c, err := client.New(l.Management(), client.Options{Scheme: scheme})
 	g.Expect(err).NotTo(HaveOccurred())
 	p := &provider{Gomega: g, client: c, rack: rack, given: map[string]string{}}
@@ -162,12 +178,7 @@ func TestCluster(t *testing.T) {
 		}, clusterWithin, poll).Should(Succeed(), func() string { return fmt.Sprintf("boots: %+v", rack.Boots()) })
 	}
 	eventually(func(g Gomega) {
-		g.Expect(c.Get(ctx, client.ObjectKey{Namespace: "default", Name: "red"}, cluster)).To(Succeed())
-		available := conditions.Get(cluster, clusterv1.ClusterAvailableCondition)
-		g.Expect(available).NotTo(BeNil())
-		g.Expect(available.Status).To(Equal(metav1.ConditionTrue), available.Message)
-		g.Expect(cluster.Status.Workers).NotTo(BeNil())
-		g.Expect(ptr.Deref(cluster.Status.Workers.AvailableReplicas, 0)).To(Equal(int32(2)))
+		expectAvailable(ctx, g, p, client.ObjectKey{Namespace: "default", Name: "red"}, cluster, 2)
 	})
 	t.Logf("Available after %s", time.Since(started).Round(100*time.Millisecond))
 	for _, process := range l.Processes() {
@@ -175,6 +186,8 @@ func TestCluster(t *testing.T) {
 	}
 
 	testNodes(ctx, t, l, c, network, rack)
+	testControlPlane(ctx, t, l, p, eventually)
+	testHosted(ctx, t, l, p, eventually)
 
 	deleting := time.Now()
 	g.Expect(c.Delete(ctx, cluster)).To(Succeed())
@@ -182,10 +195,19 @@ func TestCluster(t *testing.T) {
 		g.Expect(apierrors.IsNotFound(c.Get(ctx, client.ObjectKeyFromObject(cluster), cluster))).To(BeTrue())
 	})
 	t.Logf("deleted after %s", time.Since(deleting).Round(100*time.Millisecond))
-	g.Eventually(func() []string { return workloadProcesses(l) }, 20*time.Second, poll).Should(BeEmpty())
+	g.Eventually(func() []string { return append(workloadProcesses(l), kubelets(l)...) }, goneWithin, poll).Should(BeEmpty())
 }
 
-// startRack puts four servers with a tenant port each into a running rack.
+func expectAvailable(ctx context.Context, g Gomega, p *provider, key client.ObjectKey, cluster *clusterv1.Cluster, workers int32) {
+	g.Expect(p.client.Get(ctx, key, cluster)).To(Succeed())
+	available := conditions.Get(cluster, clusterv1.ClusterAvailableCondition)
+	g.Expect(available).NotTo(BeNil())
+	g.Expect(available.Status).To(Equal(metav1.ConditionTrue), available.Message)
+	g.Expect(cluster.Status.Workers).NotTo(BeNil())
+	g.Expect(ptr.Deref(cluster.Status.Workers.AvailableReplicas, 0)).To(Equal(workers))
+}
+
+// startRack puts seven servers with a tenant port each into a running rack.
 func startRack(ctx context.Context, t *testing.T, l *lab.Lab) (*fabric, *serversim.Rack) {
 	t.Helper()
 	g := NewWithT(t)
@@ -193,7 +215,7 @@ func startRack(ctx context.Context, t *testing.T, l *lab.Lab) (*fabric, *servers
 	rack := serversim.New(serversim.Options{
 		Supervisor: l.Supervisor(), Bin: l.Bin(), Dir: filepath.Join(l.Dir(), "disks"), Fabric: network, Log: testr.New(t),
 	})
-	for n := range 4 {
+	for n := range 7 {
 		g.Expect(rack.AddServer(serversim.Server{
 			SystemID: fmt.Sprintf("srv%02d", n+1), Hostname: fmt.Sprintf("node-%02d", n+1),
 			TenantPorts: []serversim.Port{{Interface: "enp1s0f0np0", MAC: mac(n + 1)}}, ProvisioningAddress: netip.MustParseAddr("192.0.2.9"),
@@ -211,7 +233,7 @@ func startRack(ctx context.Context, t *testing.T, l *lab.Lab) (*fabric, *servers
 // testNodes looks at the nodes of the running cluster and pulls a cable and a plug.
 func testNodes(ctx context.Context, t *testing.T, l *lab.Lab, c client.Client, network *fabric, rack *serversim.Rack) {
 	t.Helper()
-	workload := workloadClients(ctx, NewWithT(t), c)
+	workload := workloadClients(ctx, NewWithT(t), c, "red")
 	t.Run("nodes have their tenant addresses", func(t *testing.T) {
 		g := NewWithT(t)
 		nodes, err := workload.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
@@ -229,16 +251,16 @@ func testNodes(ctx context.Context, t *testing.T, l *lab.Lab, c client.Client, n
 	t.Run("a node whose port is unplugged falls silent", func(t *testing.T) {
 		g := NewWithT(t)
 		network.plug(mac(2), false)
-		g.Eventually(readiness(ctx, workload, "node-02"), 20*time.Second, poll).Should(Equal(corev1.ConditionUnknown))
+		g.Eventually(readiness(ctx, workload, "node-02"), goneWithin, poll).Should(Equal(corev1.ConditionUnknown))
 		network.plug(mac(2), true)
-		g.Eventually(readiness(ctx, workload, "node-02"), 20*time.Second, poll).Should(Equal(corev1.ConditionTrue))
+		g.Eventually(readiness(ctx, workload, "node-02"), goneWithin, poll).Should(Equal(corev1.ConditionTrue))
 	})
 	t.Run("a control plane comes back after a power cycle", func(t *testing.T) {
 		g := NewWithT(t)
 		rack.PowerChanged("srv01", false)
-		g.Eventually(func() []string { return workloadProcesses(l) }, 20*time.Second, poll).Should(BeEmpty())
+		g.Eventually(func() []string { return workloadProcesses(l) }, goneWithin, poll).Should(BeEmpty())
 		rack.PowerChanged("srv01", true)
-		g.Eventually(readiness(ctx, workload, "node-01"), 60*time.Second, poll).Should(Equal(corev1.ConditionTrue))
+		g.Eventually(readiness(ctx, workload, "node-01"), goneWithin, poll).Should(Equal(corev1.ConditionTrue))
 	})
 }
 
@@ -260,9 +282,9 @@ func applyCluster(ctx context.Context, g Gomega, l *lab.Lab, p *provider) {
 }
 
 // workloadClients uses what Cluster API gives a tenant: the kubeconfig Secret.
-func workloadClients(ctx context.Context, g Gomega, c client.Client) *kubernetes.Clientset {
+func workloadClients(ctx context.Context, g Gomega, c client.Client, cluster string) *kubernetes.Clientset {
 	secret := &corev1.Secret{}
-	g.Expect(c.Get(ctx, client.ObjectKey{Namespace: "default", Name: "red-kubeconfig"}, secret)).To(Succeed())
+	g.Expect(c.Get(ctx, client.ObjectKey{Namespace: "default", Name: cluster + "-kubeconfig"}, secret)).To(Succeed())
 	config, err := clientcmd.RESTConfigFromKubeConfig(secret.Data["value"])
 	g.Expect(err).NotTo(HaveOccurred())
 	clients, err := kubernetes.NewForConfig(config)
@@ -285,10 +307,16 @@ func readiness(ctx context.Context, clients *kubernetes.Clientset, name string) 
 	}
 }
 
-func workloadProcesses(l *lab.Lab) []string {
+// workloadProcesses are those of servers.
+func workloadProcesses(l *lab.Lab) []string { return processes(l, ".srv") }
+
+// kubelets are those of clusters.
+func kubelets(l *lab.Lab) []string { return processes(l, "kwok.") }
+
+func processes(l *lab.Lab, part string) []string {
 	var names []string
 	for _, process := range l.Processes() {
-		if strings.Contains(process.Name(), ".srv") {
+		if strings.Contains(process.Name(), part) {
 			names = append(names, process.Name())
 		}
 	}

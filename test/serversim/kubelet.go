@@ -61,7 +61,7 @@ func newKubelet(ca *pki.CA, to forwards) (*kubelet, error) {
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("the kubelet listens at %s", listener.Addr()), listener.Close())
 	}
-	k := &kubelet{port: int32(address.Port), forwards: to} //nolint:gosec // a port
+	k := &kubelet{port: int32(address.Port), forwards: to}
 	k.life, k.end = context.WithCancel(context.Background())
 	// Upgrades to SPDY need HTTP/1.1.
 	secured := tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
