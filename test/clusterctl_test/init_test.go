@@ -41,9 +41,7 @@ func TestInitAndUpgrade(t *testing.T) {
 
 	// What operators and tenants have made.
 	secret := object("v1", "Secret", machineNamespace, "rack-a")
-	remediation := object("infrastructure.cluster.x-k8s.io/v1beta1", "MaasRemediation", "default", "probe")
-	remediation.SetFinalizers([]string{remediationFinalizer})
-	remediation.Object["spec"] = map[string]any{"strategy": map[string]any{"type": "PowerCycle"}}
+	remediation := probe()
 	theirs := []*unstructured.Unstructured{secret, remediation}
 	for _, o := range theirs {
 		g.Expect(c.Create(t.Context(), o.DeepCopy())).To(Succeed())
@@ -78,6 +76,26 @@ func TestInitAndUpgrade(t *testing.T) {
 	g.Expect(apierrors.IsNotFound(c.Get(t.Context(), client.ObjectKeyFromObject(deployment), deployment))).To(BeTrue())
 	g.Expect(c.uids(g, kept)).To(Equal(before))
 	g.Expect(c.versions(g, fabric)).To(Equal(untouched))
+}
+
+// TestFabricAlone: a cluster with the fabric wing alone, without clusterctl, has the kinds and the policies by the release's files.
+func TestFabricAlone(t *testing.T) {
+	g := NewWithT(t)
+	c := newCluster(t, "fabric")
+	c.kubectl(t, "apply", "-f", releases.file(first, "crds.yaml"))
+	c.kubectl(t, "wait", "--for=condition=Established", "--timeout=2m", "crd", "--all")
+	c.kubectl(t, "apply", "-f", releases.file(first, "fabric-components.yaml"))
+	remediation := probe()
+	g.Expect(c.Create(t.Context(), remediation)).To(Succeed())
+	c.refusesTenants(t, remediation)
+}
+
+// probe is an object that only a controller may let go.
+func probe() *unstructured.Unstructured {
+	remediation := object("infrastructure.cluster.x-k8s.io/v1beta1", "MaasRemediation", "default", "probe")
+	remediation.SetFinalizers([]string{remediationFinalizer})
+	remediation.Object["spec"] = map[string]any{"strategy": map[string]any{"type": "PowerCycle"}}
+	return remediation
 }
 
 // inventory returns the versions of the providers that clusterctl knows of, by namespace and name.
@@ -126,16 +144,7 @@ func (c *cluster) versions(g Gomega, objects []*unstructured.Unstructured) map[s
 // function it returns is called: that one tells how often the policies refused, and how often the answer was another.
 func (c *cluster) tryAllTheWhile(t *testing.T, remediation *unstructured.Unstructured) func() (refusals int, others map[string]int) {
 	t.Helper()
-	c.kubectl(t, "create", "clusterrole", "remediates", "--verb=get,patch,update", "--resource=maasremediations.infrastructure.cluster.x-k8s.io")
-	c.kubectl(t, "create", "rolebinding", "tessa", "--clusterrole=remediates", "--user=tessa")
-	tessa := c.as(t, "tessa")
-	patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))
-	try := func(ctx context.Context) error {
-		return tessa.Patch(ctx, remediation.DeepCopy(), patch, client.DryRunAll)
-	}
-	NewWithT(t).Eventually(func() error { return try(t.Context()) }).WithTimeout(patience).
-		Should(MatchError(ContainSubstring("ValidatingAdmissionPolicy")), "RBAC of a moment ago")
-
+	try := c.refusesTenants(t, remediation)
 	ctx, cancel := context.WithCancel(t.Context())
 	var tried sync.WaitGroup
 	refused, other := 0, map[string]int{}
@@ -153,6 +162,22 @@ func (c *cluster) tryAllTheWhile(t *testing.T, remediation *unstructured.Unstruc
 		tried.Wait()
 		return refused, other
 	}
+}
+
+// refusesTenants waits until the policies keep a tenant with every right on MaasRemediations from taking the finalizer away, and
+// returns the tenant's attempt.
+func (c *cluster) refusesTenants(t *testing.T, remediation *unstructured.Unstructured) func(context.Context) error {
+	t.Helper()
+	c.kubectl(t, "create", "clusterrole", "remediates", "--verb=get,patch,update", "--resource=maasremediations.infrastructure.cluster.x-k8s.io")
+	c.kubectl(t, "create", "rolebinding", "tessa", "--clusterrole=remediates", "--user=tessa")
+	tessa := c.as(t, "tessa")
+	patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))
+	try := func(ctx context.Context) error {
+		return tessa.Patch(ctx, remediation.DeepCopy(), patch, client.DryRunAll)
+	}
+	NewWithT(t).Eventually(func() error { return try(t.Context()) }).WithTimeout(patience).
+		Should(MatchError(ContainSubstring("ValidatingAdmissionPolicy")))
+	return try
 }
 
 // as returns a client of somebody else.
