@@ -30,7 +30,7 @@ const (
 	labelPrefix       = "maas-dpu.dpucloud.io/"
 )
 
-var zones = []string{"rack-a", "rack-b"}
+var zones = []string{"rack-a", "rack-b", "rack-c"}
 
 // Server is one server of the racks, as MAAS, DPF and the wiring see it.
 type Server struct {
@@ -50,8 +50,8 @@ type Server struct {
 // Good reports that the server may be used.
 func (s Server) Good() bool { return s.Trouble == "" }
 
-// racks returns the operator's servers: as many good ones as asked for, the four bad ones, and those of the pools.
-func racks(good int, pools map[string]int) []Server {
+// racks returns the operator's servers: as many good ones as asked for, the four bad ones, those of the pools, and those without DPUs.
+func racks(good int, pools map[string]int, plain int) []Server {
 	var servers []Server
 	add := func(trouble string) *Server {
 		n := len(servers) + 1
@@ -70,8 +70,12 @@ func racks(good int, pools map[string]int) []Server {
 	for range good {
 		add("")
 	}
-	without := add("has no DPU")
-	without.TenantMAC, without.DPU = "", dpfsim.DPU{}
+	withoutDPU := func() *Server {
+		s := add("has no DPU")
+		s.TenantMAC, s.DPU = "", dpfsim.DPU{}
+		return s
+	}
+	withoutDPU()
 	add("its DPU is being reinstalled").DPU.Phase = "OS Installing"
 	add("its DPU is on somebody else's VPC").DPU.ForeignVPC = dpfNamespace + "/" + foreignVPC
 	add("its slot has no standby power").DPU.StandbyPower = false
@@ -79,6 +83,9 @@ func racks(good int, pools map[string]int) []Server {
 		for range pools[pool] {
 			add("").Pool = pool
 		}
+	}
+	for range plain {
+		withoutDPU().Pool = PlainPool
 	}
 	return servers
 }
@@ -90,7 +97,7 @@ func (s Server) inMAAS() maassim.Machine {
 		StorageMB: 2e6, PowerType: "redfish", Commissioned: true,
 		Interfaces: []maassim.Interface{{
 			Name: provisioningPort, MAC: s.ProvisioningMAC, Vendor: "Intel Corporation", Product: "I350", LinkConnected: true,
-			Fabric: provisioningSpace, VLAN: "untagged", Subnet: "192.168.80.0/24", Mode: "AUTO",
+			Fabric: provisioningSpace, VLAN: "untagged", Subnet: provisioningCIDR, Mode: "AUTO",
 		}},
 	}
 	if s.TenantMAC != "" {

@@ -22,4 +22,6 @@ const (
 	ForeignVPC   = dpfNamespace + "/" + foreignVPC
 	// TenantPool is where tenants' subnets lie.
 	TenantPool = tenantPool
+	// PlainPool is the MAAS resource pool of the servers without DPUs that Options asks for.
+	PlainPool = "plain"
 )

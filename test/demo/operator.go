@@ -21,6 +21,7 @@ import (
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/dpfsim"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/maassim"
 )
 
 const (
@@ -78,7 +79,7 @@ func (w *World) fabric() *infrav1.DPUFabric {
 		Name: source, Endpoint: w.maasEndpoint, CABundle: w.maasCA.CertPEM, SecretRef: infrav1.LocalSecretReference{Name: MaasSecret},
 	}}
 	fabric.Spec.AllowedNamespaces = &infrav1.AllowedNamespaces{}
-	for _, tenant := range []string{"red", "blue"} {
+	for _, tenant := range w.options.Tenants {
 		fabric.Spec.ClaimSources[0].Namespaces = append(fabric.Spec.ClaimSources[0].Namespaces, infrav1.ClaimNamespace{Name: tenant})
 		fabric.Spec.AllowedNamespaces.Names = append(fabric.Spec.AllowedNamespaces.Names, tenant)
 	}
@@ -88,12 +89,15 @@ func (w *World) fabric() *infrav1.DPUFabric {
 	return fabric
 }
 
-func (w *World) identity() *infrav1.MaasClusterIdentity {
-	identity := &infrav1.MaasClusterIdentity{ObjectMeta: metav1.ObjectMeta{Name: source}}
+func (w *World) identity() *infrav1.MaasClusterIdentity { return w.NewIdentity(source) }
+
+// NewIdentity is a MaasClusterIdentity like World's own by another name, to be changed and created.
+func (w *World) NewIdentity(name string) *infrav1.MaasClusterIdentity {
+	identity := &infrav1.MaasClusterIdentity{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	identity.Spec.Endpoint, identity.Spec.CABundle, identity.Spec.Source = w.maasEndpoint, w.maasCA.CertPEM, source
 	identity.Spec.SecretRef = infrav1.LocalSecretReference{Name: MaasSecret}
 	identity.Spec.AllowedZones = zones
-	identity.Spec.AllowedNamespaces = &infrav1.AllowedNamespaces{Names: []string{"red", "blue"}}
+	identity.Spec.AllowedNamespaces = &infrav1.AllowedNamespaces{Names: w.options.Tenants}
 	return identity
 }
 
@@ -119,6 +123,23 @@ func (w *World) waitRegistered(ctx context.Context) error {
 	})
 }
 
+// WaitBack waits until every server is in the pool again, clean, and on no tenant's VPC.
+func (w *World) WaitBack(ctx context.Context) error {
+	return eventually(ctx, time.Minute, "every server is Ready and on no tenant's VPC", func(context.Context) (bool, string, error) {
+		for _, m := range w.MAAS.Machines() {
+			if m.Status != maassim.StatusReady || m.Owner != "" || m.Dirty {
+				return false, fmt.Sprintf("server %s is %s, owner %q, dirty %t", m.SystemID, m.StatusName, m.Owner, m.Dirty), nil
+			}
+		}
+		for _, p := range w.Fabric.Ports() {
+			if p.VPC != dpfNamespace+"_"+foreignVPC {
+				return false, fmt.Sprintf("port %s is still on %s", p.HostMAC, p.VPC), nil
+			}
+		}
+		return true, "", nil
+	})
+}
+
 func readiness(object conditions.Getter) string {
 	ready := conditions.Get(object, infrav1.ReadyCondition)
 	if ready == nil {
@@ -127,14 +148,20 @@ func readiness(object conditions.Getter) string {
 	return fmt.Sprintf("Ready=%s %s %s", ready.Status, ready.Reason, ready.Message)
 }
 
-// addTenant makes a namespace and binds its administrator to what tenants may do in it, and nowhere else.
+// addTenant makes a namespace and binds its administrator to what tenants may do in it, and nowhere else but for what clusterctl
+// asks about the management cluster.
 func (w *World) addTenant(ctx context.Context, name string) (*rest.Config, error) {
-	user := name + "-admin"
+	user := administrator(name)
 	objects := []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}},
 		&rbacv1.RoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: "tenant"},
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "maas-dpu-tenant"},
+			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}},
+		},
+		&rbacv1.ClusterRoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: user + "-clusterctl"},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "maas-dpu-clusterctl"},
 			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}},
 		},
 	}
@@ -145,6 +172,9 @@ func (w *World) addTenant(ctx context.Context, name string) (*rest.Config, error
 	}
 	return w.Config(ctx, user)
 }
+
+// administrator is the user who administers a tenant's namespace.
+func administrator(tenant string) string { return tenant + "-admin" }
 
 func loadKubeconfig(path string) (*rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", path)

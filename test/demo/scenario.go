@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/checker"
-	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/maassim"
 )
 
 // Scenario is how much of the main job is run.
@@ -75,7 +74,7 @@ func (r *Run) Play(ctx context.Context) error {
 		step{"blue: cluster deleted", func(ctx context.Context) error { return r.blue.DeleteCluster(ctx) }},
 		step{"red: cluster deleted", func(ctx context.Context) error { return r.red.DeleteCluster(ctx) }},
 		step{"TenantVPCs deleted", r.deleteVPCs},
-		step{"every server Ready and on no VPC", r.everythingBack},
+		step{"every server Ready and on no VPC", r.World.WaitBack},
 	)
 	for _, s := range steps {
 		if err := r.step(ctx, s.name, s.do); err != nil {
@@ -144,22 +143,6 @@ func (r *Run) deleteVPCs(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func (r *Run) everythingBack(ctx context.Context) error {
-	return eventually(ctx, time.Minute, "every server is Ready and on no tenant's VPC", func(context.Context) (bool, string, error) {
-		for _, m := range r.World.MAAS.Machines() {
-			if m.Status != maassim.StatusReady || m.Owner != "" || m.Dirty {
-				return false, fmt.Sprintf("server %s is %s, owner %q, dirty %t", m.SystemID, m.StatusName, m.Owner, m.Dirty), nil
-			}
-		}
-		for _, p := range r.World.Fabric.Ports() {
-			if p.VPC != dpfNamespace+"_"+foreignVPC {
-				return false, fmt.Sprintf("port %s is still on %s", p.HostMAC, p.VPC), nil
-			}
-		}
-		return true, "", nil
-	})
 }
 
 // badServersUntouched holds that nothing bad was ever deployed.

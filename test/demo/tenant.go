@@ -4,14 +4,9 @@
 package demo
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,7 +16,6 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/ptr"
-	controlplanev1 "sigs.k8s.io/cluster-api/api/controlplane/kubeadm/v1beta2"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/cluster-api/util/conditions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -34,17 +28,28 @@ const (
 	subnetName        = "nodes"
 	// subnetCIDR is the same for every tenant, on purpose.
 	subnetCIDR = "10.64.0.0/24"
+	// provisioningCIDR is where servers are outside their DPUs.
+	provisioningCIDR = "192.168.80.0/24"
 )
 
 // Tenant is one tenant of the datacentre: a namespace, its administrator, one TenantVPC and one cluster, all named alike.
 type Tenant struct {
 	Name string
-	// Identity is the MaasClusterIdentity of the cluster: World's own unless another is set before CreateCluster.
-	Identity string
+	// What is set of the following before CreateCluster says what cluster it is.
 
-	world  *World
-	config *rest.Config
-	client client.Client
+	// Identity is the MaasClusterIdentity: World's own unless another is set.
+	Identity string
+	// Flavor is the flavour of the cluster template, existing-vpc unless another is set; empty means the one without a name.
+	Flavor string
+	// ControlPlanes is how many machines a control plane on servers has: one unless set.
+	ControlPlanes int
+	// Variables are the template's, beside and over those that say what is in this World.
+	Variables map[string]string
+
+	world    *World
+	config   *rest.Config
+	client   client.Client
+	manifest string
 }
 
 // NewTenant admits a tenant.
@@ -57,7 +62,7 @@ func (w *World) NewTenant(ctx context.Context, name string) (*Tenant, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Tenant{Name: name, Identity: source, world: w, config: config, client: c}, nil
+	return &Tenant{Name: name, Identity: source, Flavor: "existing-vpc", ControlPlanes: 1, world: w, config: config, client: c}, nil
 }
 
 // Client acts as the tenant's administrator.
@@ -79,67 +84,6 @@ func (t *Tenant) CreateVPC(ctx context.Context) error {
 	})
 }
 
-// CreateCluster renders the template as its users do and applies it as the tenant.
-func (t *Tenant) CreateCluster(ctx context.Context, workers int) error {
-	manifest, err := t.generate(ctx, workers)
-	if err != nil {
-		return err
-	}
-	if err := t.world.Lab.ApplyFiles(ctx, t.config, manifest); err != nil {
-		return fmt.Errorf("apply cluster %s: %w", t.Name, err)
-	}
-	return t.skipAddons(ctx)
-}
-
-// generate runs the real clusterctl. The endpoint is a port of this machine: what a load balancer or virtual IP outside the
-// tenant pools is in a datacentre.
-func (t *Tenant) generate(ctx context.Context, workers int) (string, error) {
-	host, port, err := t.world.Lab.FreeEndpoint()
-	if err != nil {
-		return "", err
-	}
-	dir := filepath.Join(t.world.Lab.Dir(), "clusterctl")
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return "", err
-	}
-	command := exec.CommandContext(ctx, filepath.Join(t.world.Lab.Bin(), "clusterctl"), "generate", "cluster", t.Name,
-		"--target-namespace", t.Name, "--kubernetes-version", kubernetesVersion, "--control-plane-machine-count", "1",
-		"--worker-machine-count", strconv.Itoa(workers), "--from", filepath.Join(t.world.repo(), "templates", "cluster-template-existing-vpc.yaml"))
-	command.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "KUBECONFIG="+t.world.Lab.ManagementKubeconfig(), "CLUSTERCTL_DISABLE_VERSIONCHECK=true")
-	for name, value := range map[string]string{
-		"MAAS_DPU_IDENTITY": t.Identity, "MAAS_DPU_VPC": t.Name, "MAAS_DPU_SUBNET": subnetName, "MAAS_DPU_IMAGE": "ubuntu/noble",
-		"MAAS_DPU_CONTROL_PLANE_HOST": host, "MAAS_DPU_CONTROL_PLANE_PORT": strconv.Itoa(int(port)), "MAAS_DPU_NAMESERVERS": "192.0.2.53",
-	} {
-		command.Env = append(command.Env, name+"="+value)
-	}
-	var complaint bytes.Buffer
-	command.Stderr = &complaint
-	manifest, err := command.Output()
-	if err != nil {
-		return "", fmt.Errorf("clusterctl generate cluster %s: %w: %s", t.Name, err, strings.TrimSpace(complaint.String()))
-	}
-	path := filepath.Join(t.world.Lab.Dir(), t.Name+".yaml")
-	return path, os.WriteFile(path, manifest, 0o600)
-}
-
-// skipAddons says that nobody runs kube-proxy and CoreDNS on simulated servers.
-func (t *Tenant) skipAddons(ctx context.Context) error {
-	controlPlane := &controlplanev1.KubeadmControlPlaneList{}
-	if err := t.client.List(ctx, controlPlane, client.InNamespace(t.Name)); err != nil {
-		return err
-	}
-	for i := range controlPlane.Items {
-		kcp := &controlPlane.Items[i]
-		before := kcp.DeepCopy()
-		metav1.SetMetaDataAnnotation(&kcp.ObjectMeta, controlplanev1.SkipCoreDNSAnnotation, "")
-		metav1.SetMetaDataAnnotation(&kcp.ObjectMeta, controlplanev1.SkipKubeProxyAnnotation, "")
-		if err := t.client.Patch(ctx, kcp, client.MergeFrom(before)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // WaitControlPlane waits until Cluster API calls the control plane Available.
 func (t *Tenant) WaitControlPlane(ctx context.Context) error {
 	return eventually(ctx, 5*time.Minute, "the control plane of "+t.Name+" is Available", func(ctx context.Context) (bool, string, error) {
@@ -148,6 +92,21 @@ func (t *Tenant) WaitControlPlane(ctx context.Context) error {
 			return false, "", err
 		}
 		return conditions.IsTrue(cluster, clusterv1.ClusterControlPlaneAvailableCondition), t.whyNot(ctx), nil
+	})
+}
+
+// WaitAvailable waits until Cluster API calls the whole cluster Available.
+func (t *Tenant) WaitAvailable(ctx context.Context) error {
+	return eventually(ctx, 5*time.Minute, "the cluster "+t.Name+" is Available", func(ctx context.Context) (bool, string, error) {
+		cluster := &clusterv1.Cluster{}
+		if err := t.client.Get(ctx, t.key(), cluster); err != nil {
+			return false, "", err
+		}
+		available := conditions.Get(cluster, clusterv1.ClusterAvailableCondition)
+		if available == nil {
+			return false, "no Available condition", nil
+		}
+		return available.Status == metav1.ConditionTrue, available.Message + "; " + t.whyNot(ctx), nil
 	})
 }
 
@@ -171,7 +130,7 @@ func (t *Tenant) Scale(ctx context.Context, workers int) error {
 }
 
 // WaitNodes waits until the cluster has exactly that many machines and Nodes, each Ready, with the provider ID of a server
-// claimed for this tenant and an address of the subnet.
+// claimed for this tenant and an address of the subnet, or of the provisioning network where there are no ports.
 func (t *Tenant) WaitNodes(ctx context.Context, count int) error {
 	return eventually(ctx, 5*time.Minute, fmt.Sprintf("%s has %d Ready Nodes", t.Name, count), func(ctx context.Context) (bool, string, error) {
 		machines := &infrav1.MaasMachineList{}
@@ -196,7 +155,8 @@ func (t *Tenant) WaitNodes(ctx context.Context, count int) error {
 
 // wrong says what a machine lacks that its tenant was promised.
 func (t *Tenant) wrong(machine *infrav1.MaasMachine, nodes *corev1.NodeList) string {
-	if !conditions.IsTrue(machine, infrav1.ReadyCondition) || !conditions.IsTrue(machine, infrav1.IsolatedCondition) {
+	isolated := len(machine.Spec.Ports) == 0 || conditions.IsTrue(machine, infrav1.IsolatedCondition)
+	if !conditions.IsTrue(machine, infrav1.ReadyCondition) || !isolated {
 		return "MaasMachine " + machine.Name + ": " + readiness(machine)
 	}
 	if want := "maas:///" + machine.Status.SystemID; machine.Spec.ProviderID != want {
@@ -206,10 +166,13 @@ func (t *Tenant) wrong(machine *infrav1.MaasMachine, nodes *corev1.NodeList) str
 		if node.Spec.ProviderID != machine.Spec.ProviderID {
 			continue
 		}
-		address := internalIP(node.Status.Addresses)
-		_, subnet, err := net.ParseCIDR(subnetCIDR)
+		address, network := internalIP(node.Status.Addresses), subnetCIDR
+		if len(machine.Spec.Ports) == 0 {
+			network = provisioningCIDR
+		}
+		_, subnet, err := net.ParseCIDR(network)
 		if err != nil || !subnet.Contains(net.ParseIP(address)) {
-			return fmt.Sprintf("Node %s has InternalIP %q, want one of %s", node.Name, address, subnetCIDR)
+			return fmt.Sprintf("Node %s has InternalIP %q, want one of %s", node.Name, address, network)
 		}
 		for _, a := range machine.Status.Addresses {
 			if a.Type == clusterv1.MachineInternalIP && a.Address == address && ready(node) {

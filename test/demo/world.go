@@ -43,6 +43,10 @@ type Options struct {
 	GoodServers int
 	// Pools are further good servers, by the MAAS resource pool they stand in; all others stand in MAAS' own.
 	Pools map[string]int
+	// PlainServers is how many servers without DPUs stand in the pool PlainPool.
+	PlainServers int
+	// Tenants are the namespaces that identity and fabric admit; empty means red and blue.
+	Tenants []string
 	// CRDDir holds upstream's DPF CRDs; empty means the project's own minimal ones.
 	CRDDir string
 	// ManagerArgs are added to the arguments of both wings.
@@ -81,7 +85,10 @@ type World struct {
 // Up starts the lab, the simulators and the provider, and registers the operator's MAAS account and fabric. What was started
 // is stopped again when it fails. A simulator that ends early ends the context of Wait.
 func Up(ctx context.Context, options Options) (*World, error) {
-	w := &World{options: options, Servers: racks(options.GoodServers, options.Pools)}
+	if len(options.Tenants) == 0 {
+		options.Tenants = []string{"red", "blue"}
+	}
+	w := &World{options: options, Servers: racks(options.GoodServers, options.Pools, options.PlainServers)}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	w.stop = stop
 	w.group, running = errgroup.WithContext(running)
@@ -112,6 +119,7 @@ func (w *World) up(ctx, running context.Context) error {
 		{"start the servers", w.startRack},
 		{"start the MAAS simulator", w.startMAAS},
 		{"install the provider", w.installProvider},
+		{"fill clusterctl's repository", w.fillRepository},
 		{"register MAAS account and fabric", w.register},
 		{"start the checker", w.startChecker},
 	} {
@@ -195,6 +203,9 @@ func (w *World) startMAAS(_, running context.Context) error {
 	}
 	for pool := range w.options.Pools {
 		w.MAAS.AddPool(pool)
+	}
+	if w.options.PlainServers > 0 {
+		w.MAAS.AddPool(PlainPool)
 	}
 	for _, s := range w.Servers {
 		if err := w.MAAS.AddMachine(s.inMAAS()); err != nil {
