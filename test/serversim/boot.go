@@ -12,11 +12,16 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/wait"
+
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/controlplane"
 )
 
-// haltTimeout limits what is done for a server that has lost its power: nothing of it may hold up the next event.
-const haltTimeout = 20 * time.Second
+const (
+	// haltTimeout limits what is done for a server that has lost its power: nothing of it may hold up the next event.
+	haltTimeout   = 20 * time.Second
+	appearTimeout = time.Minute
+)
 
 // node is an installed system that is, or is to become, a node of a cluster.
 type node struct {
@@ -101,21 +106,36 @@ func (r *Rack) join(ctx context.Context, s *server, installed *node) error {
 	}
 	// From here on the disk knows its node: it comes back after a power cycle.
 	s.disk = installed
-	c := installed.cluster
-	version, err := controlplane.PublishedVersion(ctx, c.clients)
-	if err != nil {
-		return fmt.Errorf("reading kubeadm's configuration: %w", err)
-	}
-	if err := r.registerNode(ctx, s, installed, version); err != nil {
+	if err := r.appear(ctx, s, installed); err != nil {
 		return err
-	}
-	if installed.controlPlane {
-		if err := c.mirror(ctx, installed, r.member(c, s), version); err != nil {
-			return err
-		}
 	}
 	installed.reporting = true
 	return nil
+}
+
+// appear makes the node visible in its cluster. Kubelets try again and again, while etcd elects a leader or a balancer notices a
+// dead server.
+func (r *Rack) appear(ctx context.Context, s *server, n *node) error {
+	var last error
+	err := wait.PollUntilContextTimeout(ctx, joinInterval, appearTimeout, true, func(ctx context.Context) (bool, error) {
+		last = r.register(ctx, s, n)
+		return last == nil, nil
+	})
+	if err != nil {
+		return errors.Join(last, ctx.Err())
+	}
+	return nil
+}
+
+func (r *Rack) register(ctx context.Context, s *server, n *node) error {
+	version, err := controlplane.PublishedVersion(ctx, n.cluster.clients)
+	if err != nil {
+		return fmt.Errorf("reading kubeadm's configuration: %w", err)
+	}
+	if err := r.registerNode(ctx, s, n, version); err != nil || !n.controlPlane {
+		return err
+	}
+	return n.cluster.mirror(ctx, n, r.member(n.cluster, s), version)
 }
 
 // enter makes the server part of a cluster, so far without a Node.

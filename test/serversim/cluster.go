@@ -44,8 +44,14 @@ type cluster struct {
 	kwok        *proc.Process
 	kubeletPort int32
 
-	// installed are the control-plane servers by system ID, with nil while one does not run. Guarded by the rack's mutex.
+	// Guarded by the rack's mutex: installed are the control-plane servers by system ID, with nil while one does not run, and
+	// joining those that are to become some.
 	installed map[string]*member
+	joining   map[string]bool
+}
+
+func newCluster(endpoint string, ca *pki.CA) *cluster {
+	return &cluster{endpoint: endpoint, ca: ca, installed: map[string]*member{}, joining: map[string]bool{}}
 }
 
 // cluster returns what answers at the endpoint, nil if nothing has so far.
@@ -66,9 +72,17 @@ func (r *Rack) setMember(c *cluster, s *server, m *member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c.installed[s.SystemID] = m
+	delete(c.joining, s.SystemID)
 }
 
-// answers says whether an API server of the cluster runs.
+// joins keeps the cluster from ending while the server joins it.
+func (r *Rack) joins(c *cluster, s *server) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.joining[s.SystemID] = true
+}
+
+// answers says whether so many control-plane servers run that the API can be of use.
 func (r *Rack) answers(c *cluster) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -80,19 +94,30 @@ func (c *cluster) answers() bool {
 	if c.balancer == nil {
 		return true
 	}
+	running := 0
+	for _, m := range c.installed {
+		if m != nil {
+			running++
+		}
+	}
+	return 2*running > len(c.installed)
+}
+
+// alive says whether anything of the control plane runs; the rack's mutex is held.
+func (c *cluster) alive() bool {
 	for _, m := range c.installed {
 		if m != nil {
 			return true
 		}
 	}
-	return false
+	return c.balancer == nil || len(c.joining) > 0
 }
 
 // reserve keeps the endpoint for a new cluster, and takes away one there that does not run any more.
 func (r *Rack) reserve(ctx context.Context, endpoint string) error {
 	r.mu.Lock()
 	before := r.clusters[endpoint]
-	if r.founding[endpoint] || before != nil && before.answers() {
+	if r.founding[endpoint] || before != nil && before.alive() {
 		r.mu.Unlock()
 		return fmt.Errorf("kubeadm init: another control plane answers at %s already", endpoint)
 	}
@@ -122,7 +147,8 @@ func (r *Rack) leave(ctx context.Context, c *cluster, s *server) error {
 	}
 	r.mu.Lock()
 	delete(c.installed, s.SystemID)
-	if len(c.installed) > 0 || r.clusters[c.endpoint] != c {
+	delete(c.joining, s.SystemID)
+	if len(c.installed)+len(c.joining) > 0 || r.clusters[c.endpoint] != c {
 		r.mu.Unlock()
 		return nil
 	}
@@ -210,7 +236,7 @@ func (r *Rack) Serve(ctx context.Context, endpoint string, server *controlplane.
 	if err := r.reserve(ctx, endpoint); err != nil {
 		return err
 	}
-	c := &cluster{endpoint: endpoint, ca: server.CA}
+	c := newCluster(endpoint, server.CA)
 	if err := r.connect(ctx, c, server.Admin()); err != nil {
 		r.opened(endpoint, nil)
 		return err

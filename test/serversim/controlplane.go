@@ -105,7 +105,7 @@ func (r *Rack) initControlPlane(ctx context.Context, s *server, n *node) error {
 	if err := r.reserve(ctx, n.endpoint); err != nil {
 		return err
 	}
-	c := &cluster{endpoint: n.endpoint, ca: n.certificates.ca, installed: map[string]*member{s.SystemID: nil}}
+	c := newCluster(n.endpoint, n.certificates.ca)
 	if err := r.found(ctx, c, s, n, port); err != nil {
 		r.opened(n.endpoint, nil)
 		ctx := context.WithoutCancel(ctx)
@@ -165,7 +165,7 @@ func (r *Rack) joinControlPlane(ctx context.Context, s *server, n *node) error {
 	if n.etcdPorts, err = controlplane.NewEtcdPorts(); err != nil {
 		return err
 	}
-	r.setMember(c, s, nil) // the cluster does not end while a server joins
+	r.joins(c, s)
 	learner, err := membership.AddLearner(ctx, n.etcdPorts.PeerURL())
 	if err != nil {
 		return fmt.Errorf("kubeadm join: %w", err)

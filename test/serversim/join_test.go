@@ -115,7 +115,12 @@ func TestJoin(t *testing.T) {
 	rack := serversim.New(serversim.Options{
 		Supervisor: supervisor, Bin: bin, Dir: t.TempDir(), Fabric: &fabric{}, Log: testr.New(t), JoinTimeout: 30 * time.Second,
 	})
-	t.Cleanup(func() { g.Expect(rack.Stop(context.WithoutCancel(ctx))).To(Succeed()) })
+	watching := make(chan error, 1)
+	go func() { watching <- rack.Run(ctx) }()
+	t.Cleanup(func() {
+		g.Expect(rack.Stop(context.WithoutCancel(ctx))).To(Succeed())
+		g.Expect(<-watching).To(Succeed())
+	})
 	add := func(id string) {
 		t.Helper()
 		g.Expect(rack.AddServer(serversim.Server{SystemID: id, Hostname: "node-" + id, ProvisioningAddress: netip.MustParseAddr("192.0.2.9")})).To(Succeed())

@@ -7,11 +7,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/retry"
 )
 
@@ -20,6 +22,10 @@ const (
 	kubeletAnnotation = "serversim/kubelet"
 	kubeletRunning    = "running"
 	kubeletSilent     = "silent"
+
+	// A report survives that etcd elects a leader and that the balancer notices a dead server.
+	reportInterval = 500 * time.Millisecond
+	reportTimeout  = 15 * time.Second
 
 	controlPlaneRole = "node-role.kubernetes.io/control-plane"
 	// The API server reaches kubelets by this address: tenant addresses exist in no kernel of the lab.
@@ -96,7 +102,7 @@ func (r *Rack) report(ctx context.Context, s *server, n *node, running bool) boo
 		port = m.kubelet.port
 	}
 	nodes := n.cluster.clients.CoreV1().Nodes()
-	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+	write := func(ctx context.Context) error {
 		current, err := nodes.Get(ctx, n.name, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -112,11 +118,16 @@ func (r *Rack) report(ctx context.Context, s *server, n *node, running bool) boo
 		current.Status.Conditions = r.conditions(running)
 		_, err = nodes.UpdateStatus(ctx, current, metav1.UpdateOptions{})
 		return err
-	})
-	if err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
-		r.options.Log.Error(err, "reporting for a node", "node", n.name)
 	}
-	return err == nil
+	var last error
+	err := wait.PollUntilContextTimeout(ctx, reportInterval, reportTimeout, true, func(ctx context.Context) (bool, error) {
+		last = write(ctx)
+		return last == nil || apierrors.IsNotFound(last), nil
+	})
+	if err != nil && ctx.Err() == nil {
+		r.options.Log.Error(last, "reporting for a node", "node", n.name)
+	}
+	return err == nil && last == nil
 }
 
 func (r *Rack) conditions(running bool) []corev1.NodeCondition {
