@@ -93,11 +93,13 @@ func TestDescribe(t *testing.T) {
 
 	tenant := &infrav1.MaasCluster{ObjectMeta: metav1.ObjectMeta{Namespace: describedTenant, Name: "red"}}
 	g.Expect(c.Get(t.Context(), client.ObjectKeyFromObject(tenant), tenant)).To(Succeed())
+	before := tenant.DeepCopy()
 	tenant.Status.Initialization.Provisioned = ptr.To(true)
 	tenant.Status.Conditions = said(metav1.ConditionTrue, infrav1.ReadyReason, "", infrav1.ReadyCondition, infrav1.IdentityReadyCondition, infrav1.VPCReadyCondition)
-	g.Expect(c.Status().Update(t.Context(), tenant)).To(Succeed())
+	g.Expect(c.Status().Patch(t.Context(), tenant, client.MergeFrom(before))).To(Succeed())
 	for i := range machines.Items {
 		machine := &machines.Items[i]
+		before := machine.DeepCopy()
 		reason, message := infrav1.NoServerAvailableReason, "no server is free"
 		if i == 3 {
 			reason, message = infrav1.AttachingReason, "waiting for the fabric to prove the ports attached"
@@ -105,7 +107,7 @@ func TestDescribe(t *testing.T) {
 		machine.Status.Conditions = slices.Concat(
 			said(metav1.ConditionUnknown, reason, message, infrav1.ReadyCondition, infrav1.ServerClaimedCondition, infrav1.DPUAttachedCondition),
 			said(metav1.ConditionUnknown, infrav1.NotStartedReason, "", infrav1.IsolatedCondition, infrav1.DeployedCondition, infrav1.ReleasedCondition))
-		g.Expect(c.Status().Update(t.Context(), machine)).To(Succeed())
+		g.Expect(c.Status().Patch(t.Context(), machine, client.MergeFrom(before))).To(Succeed())
 	}
 
 	attaching := machines.Items[3].Name

@@ -98,7 +98,7 @@ var examples = map[string]string{
 	"CLUSTER_NAME": "red", "NAMESPACE": "tenant-red",
 	"KUBERNETES_VERSION": "v1.36.3", "CONTROL_PLANE_MACHINE_COUNT": "3", "WORKER_MACHINE_COUNT": "5",
 	"MAAS_DPU_IDENTITY": "rack-a", "MAAS_DPU_FABRIC": "hall-one", "MAAS_DPU_VPC": "red", "MAAS_DPU_SUBNET": "nodes", "MAAS_DPU_SUBNET_CIDR": "10.10.0.0/24",
-	"MAAS_DPU_CONTROL_PLANE_HOST": "192.0.2.10", "MAAS_DPU_CONTROL_PLANE_KIND": "HostedControlPlane", "MAAS_DPU_FAILURE_DOMAINS": "zone-a, zone-b, zone-c",
+	"MAAS_DPU_CONTROL_PLANE_HOST": "192.0.2.10", "MAAS_DPU_CONTROL_PLANE_KIND": "HostedControlPlane", "MAAS_DPU_FAILURE_DOMAINS": "[zone-a, zone-b, zone-c]",
 	"MAAS_DPU_IMAGE": "custom/k8s", "MAAS_DPU_NAMESERVERS": "203.0.113.53, 203.0.113.54",
 }
 

@@ -6,6 +6,7 @@ package clusterctl_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -46,7 +47,7 @@ func TestInitAndUpgrade(t *testing.T) {
 	for _, o := range theirs {
 		g.Expect(c.Create(t.Context(), o.DeepCopy())).To(Succeed())
 	}
-	kept := append(theirs, of(machine, "CustomResourceDefinition", "Namespace")...)
+	kept := slices.Concat(theirs, of(machine, "CustomResourceDefinition", "Namespace"))
 	before := c.uids(g, kept)
 	policies := of(machine, "ValidatingAdmissionPolicy")
 	replaced := c.uids(g, policies)
