@@ -127,11 +127,9 @@ func (a *Autoscaler) RunOnce(ctx context.Context, pods []Pod) ([]Action, error) 
 		return actions, err
 	}
 	if len(placed.homeless) > 0 {
-		up, err := a.scaleUp(ctx, v, placed.homeless)
-		return append(actions, up...), err
+		return append(actions, a.scaleUp(ctx, v, placed.homeless)...), nil
 	}
-	down, err := a.scaleDown(ctx, v, placed.used)
-	return append(actions, down...), err
+	return append(actions, a.scaleDown(ctx, v, placed.used)...), nil
 }
 
 // deleteUnregistered deletes machines that took too long to become Nodes, as many as the lower bound leaves.
@@ -174,27 +172,27 @@ func (a *Autoscaler) fixSizes(ctx context.Context, v *view) ([]Action, error) {
 }
 
 // scaleUp gives the Pods that fit nowhere to the group that wastes least.
-func (a *Autoscaler) scaleUp(ctx context.Context, v *view, homeless []Pod) ([]Action, error) {
-	best, err := a.expand(ctx, v, homeless)
-	if err != nil || best == nil {
-		return nil, err
+func (a *Autoscaler) scaleUp(ctx context.Context, v *view, homeless []Pod) []Action {
+	best := a.expand(ctx, v, homeless)
+	if best == nil {
+		return nil
 	}
 	action := Action{Kind: ScaledUp, Group: best.group.Name, Count: best.count, Err: best.group.IncreaseSize(ctx, best.count)}
 	id := best.group.ID()
 	if action.Err != nil {
 		action.Until = a.registry.backoff.fail(id, v.now)
-		return []Action{action}, nil
+		return []Action{action}
 	}
 	asked := a.registry.requests[id]
 	asked.increase += best.count
 	asked.asked, asked.expectedBy = v.now, v.now.Add(a.provisionTime(best.group))
 	a.registry.requests[id] = asked
 	a.lastScaleUp = v.now
-	return []Action{action}, nil
+	return []Action{action}
 }
 
 // scaleDown removes Nodes on which nothing has run for long enough.
-func (a *Autoscaler) scaleDown(ctx context.Context, v *view, used map[string]bool) ([]Action, error) {
+func (a *Autoscaler) scaleDown(ctx context.Context, v *view, used map[string]bool) []Action {
 	unneeded := map[string]time.Time{}
 	var actions []Action
 	for _, node := range v.nodes {
@@ -215,7 +213,7 @@ func (a *Autoscaler) scaleDown(ctx context.Context, v *view, used map[string]boo
 		actions = append(actions, Action{Kind: ScaledDown, Group: group.Name, Count: 1, Machines: []string{node.Name}, Err: a.Remove(ctx, node)})
 	}
 	a.unneeded = unneeded
-	return actions, nil
+	return actions
 }
 
 // toBeDeleted is the taint by which the autoscaler keeps Pods from a Node it is about to delete.

@@ -107,7 +107,7 @@ type option struct {
 // expand chooses among the groups that may grow and help: the one of which least would lie idle, the expander least-waste.
 //
 // unsure: which expander a release has by default (random until 2025, least-waste now); ties are broken by chance there, by name here.
-func (a *Autoscaler) expand(ctx context.Context, v *view, pods []Pod) (*option, error) {
+func (a *Autoscaler) expand(ctx context.Context, v *view, pods []Pod) *option {
 	var best *option
 	for _, id := range v.order {
 		group := v.groups[id]
@@ -123,7 +123,7 @@ func (a *Autoscaler) expand(ctx context.Context, v *view, pods []Pod) (*option, 
 			best = &o
 		}
 	}
-	return best, nil
+	return best
 }
 
 // estimate packs the Pods on as many imagined Nodes as it takes and is allowed.
