@@ -159,7 +159,8 @@ func (p *pass) busy(step Step) Step {
 }
 
 func (p *pass) scarce() Step {
-	return wait(PaceTurn, saysNo(infrav1.ServerClaimedCondition, infrav1.NoServerAvailableReason, "no server is free that "+p.wanted()))
+	return wait(PaceTurn, saysNo(infrav1.ServerClaimedCondition, infrav1.NoServerAvailableReason, "no server is free that "+p.wanted()+
+		": the next one is taken; the operator adds or frees servers, or ask for less"))
 }
 
 func (p *pass) notAllocated(err error) Step { return p.putOff(err, p.allocateRefused(err)) }

@@ -26,6 +26,8 @@ type Observation struct {
 
 	// Owned by a Machine, in a cluster whose infrastructure is provisioned, with bootstrap data.
 	Owned, ClusterReady, BootstrapData bool
+	// OwnerGoing says that the Machine is being deleted: this object follows once hooks and the drain are through.
+	OwnerGoing bool
 
 	// Claim says whether the object has a claim, and whether the claim was made for it.
 	Claim ClaimView

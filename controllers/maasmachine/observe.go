@@ -31,6 +31,7 @@ func (p *pass) observe(ctx context.Context) (Observation, error) {
 		Provisioned:   ptr.Deref(machine.Status.Initialization.Provisioned, false),
 		Intact:        conditions.Has(machine, infrav1.ServerClaimedCondition),
 		Owned:         p.owner != nil,
+		OwnerGoing:    p.owner != nil && !p.owner.DeletionTimestamp.IsZero(),
 		ClusterReady:  p.cluster != nil && ptr.Deref(p.cluster.Status.Initialization.InfrastructureProvisioned, false),
 		BootstrapData: p.owner != nil && p.owner.Spec.Bootstrap.DataSecretName != nil,
 		Ports:         len(machine.Spec.Ports) > 0,

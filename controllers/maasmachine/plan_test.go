@@ -116,6 +116,9 @@ func TestDecide(t *testing.T) {
 		{"five servers refused", with(fresh(), func(o *Observation) { o.Refusals = 5 }), ActionWait, infrav1.AttachmentRefusedReason},
 		{"two deployments failed, identity unusable", with(fresh(), func(o *Observation) { o.DeployFailures, o.Identity.Unusable = 2, unusable }), ActionWait, infrav1.DeployFailedReason},
 		{"two deployments failed, MAAS silent", with(fresh(), func(o *Observation) { o.DeployFailures, o.Server = 2, ServerView{Problem: unreachable} }), ActionWait, infrav1.DeployFailedReason},
+		{"Machine going", with(fresh(), func(o *Observation) { o.OwnerGoing = true }), ActionWait, infrav1.DeletingReason},
+		{"Machine going, allocation lost", with(fresh(), func(o *Observation) { o.OwnerGoing, o.AllocateUntil = true, now.Add(time.Second) }), ActionWait, infrav1.AllocateOutcomeUnknownReason},
+		{"Machine going, found by token", with(held(maas.StatusAllocated), func(o *Observation) { o.OwnerGoing, o.SystemID = true, "" }), ActionRecordServer, ""},
 		{"breaker open", with(fresh(), func(o *Observation) { o.Identity.BreakerOpen = true }), ActionWait, infrav1.CircuitBreakerOpenReason},
 
 		{"surplus", with(held(maas.StatusAllocated), func(o *Observation) { o.Server.Surplus = []string{"other"} }), ActionReleaseSurplus, ""},

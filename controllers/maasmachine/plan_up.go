@@ -95,6 +95,8 @@ func claim(o Observation) Step {
 	case pending(o.AllocateUntil, o.Now):
 		return wait(PacePoll, says(infrav1.AllocateOutcomeUnknownReason,
 			"the answer to an allocation was lost: MAAS is searched for the server until it can no longer appear"))
+	case o.OwnerGoing:
+		return wait(PaceNever, says(infrav1.DeletingReason, "the Machine is being deleted: no server is taken for it any more"))
 	case o.Identity.BreakerOpen:
 		return wait(PaceRare, says(infrav1.CircuitBreakerOpenReason, "too many servers of the identity broke lately: it takes no new claims until an operator has looked"))
 	}
