@@ -44,7 +44,7 @@ var (
 	port     = []string{"MAAS_DPU_NAMESERVERS=203.0.113.53, 203.0.113.54"}
 	existing = []string{"MAAS_DPU_VPC=none-yet", "MAAS_DPU_SUBNET=nodes"}
 	vpc      = []string{"MAAS_DPU_FABRIC=dpf", "MAAS_DPU_SUBNET_CIDR=10.64.0.0/24"}
-	domains  = []string{"MAAS_DPU_FAILURE_DOMAINS=rack-a, rack-b"}
+	domains  = []string{"MAAS_DPU_FAILURE_DOMAINS=[rack-a, rack-b]"}
 	hosted   = []string{"MAAS_DPU_CONTROL_PLANE_KIND=HostedControlPlane"}
 )
 

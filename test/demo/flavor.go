@@ -78,14 +78,14 @@ func (t *Tenant) generate(ctx context.Context, workers int) (string, error) {
 	dir := t.world.clusterctlDir()
 	command := exec.CommandContext(ctx, filepath.Join(t.world.Lab.Bin(), "clusterctl"), "generate", "cluster", t.Name,
 		"--config", filepath.Join(dir, "clusterctl.yaml"), "--infrastructure", "maas-dpu:"+release, "--flavor", t.Flavor,
-		"--target-namespace", t.Name, "--kubernetes-version", kubernetesVersion,
+		"--target-namespace", t.Name, "--kubernetes-version", KubernetesVersion,
 		"--control-plane-machine-count", strconv.Itoa(t.ControlPlanes), "--worker-machine-count", strconv.Itoa(workers))
 	command.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "KUBECONFIG="+kubeconfig, "CLUSTERCTL_DISABLE_VERSIONCHECK=true")
 	variables := map[string]string{
 		"MAAS_DPU_IDENTITY": t.Identity, "MAAS_DPU_IMAGE": "ubuntu/noble", "MAAS_DPU_NAMESERVERS": "192.0.2.53",
 		"MAAS_DPU_FABRIC": fabricName, "MAAS_DPU_VPC": t.Name, "MAAS_DPU_SUBNET": subnetName, "MAAS_DPU_SUBNET_CIDR": subnetCIDR,
 		"MAAS_DPU_CONTROL_PLANE_HOST": host, "MAAS_DPU_CONTROL_PLANE_PORT": strconv.Itoa(int(port)),
-		"MAAS_DPU_FAILURE_DOMAINS": strings.Join(zones, ", "),
+		"MAAS_DPU_FAILURE_DOMAINS": "[" + strings.Join(zones, ", ") + "]",
 	}
 	maps.Copy(variables, t.Variables)
 	for name, value := range variables {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +25,8 @@ import (
 )
 
 const (
-	kubernetesVersion = "v1.36.3"
+	// KubernetesVersion is that of all clusters.
+	KubernetesVersion = "v1.36.3"
 	subnetName        = "nodes"
 	// subnetCIDR is the same for every tenant, on purpose.
 	subnetCIDR = "10.64.0.0/24"
@@ -244,7 +246,7 @@ func (t *Tenant) DeleteVPC(ctx context.Context) error {
 	})
 }
 
-// whyNot gathers what the machines say of themselves.
+// whyNot gathers what the machines say of themselves, and what their servers did last where they did not join.
 func (t *Tenant) whyNot(ctx context.Context) string {
 	var said []string
 	machines := &infrav1.MaasMachineList{}
@@ -253,6 +255,15 @@ func (t *Tenant) whyNot(ctx context.Context) string {
 	}
 	for i := range machines.Items {
 		said = append(said, fmt.Sprintf("%s (%s): %s", machines.Items[i].Name, machines.Items[i].Status.SystemID, readiness(&machines.Items[i])))
+		for _, boot := range slices.Backward(t.world.Rack.Boots()) {
+			if boot.SystemID != machines.Items[i].Status.SystemID {
+				continue
+			}
+			if !boot.Joined {
+				said = append(said, boot.SystemID+" did not join: "+boot.Reason)
+			}
+			break
+		}
 	}
 	return strings.Join(said, "; ")
 }

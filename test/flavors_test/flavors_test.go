@@ -12,8 +12,13 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/demo"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/hosted"
 )
 
 // checkInterval is how often the invariants are checked while the tests go on.
@@ -28,7 +33,9 @@ type flavour struct {
 	// controlPlanes are the machines of its control plane, workers those of its MachineDeployment.
 	controlPlanes, workers int
 	variables              map[string]string
-	// prepare makes what has to exist before the template is applied.
+	// vpc says that the TenantVPC exists before the cluster, and outlives it.
+	vpc bool
+	// prepare makes what else has to exist before the template is applied.
 	prepare func(context.Context, *demo.Tenant) error
 	// judge says what is wrong with the cluster once it is Available; nil where nothing more is promised.
 	judge func(context.Context, *demo.Tenant) error
@@ -36,13 +43,25 @@ type flavour struct {
 
 var flavours = []flavour{
 	{namespace: "default-vpc", controlPlanes: 1, workers: 1},
-	{name: "existing-vpc", namespace: "existing-vpc", controlPlanes: 1, workers: 1, prepare: existingVPC},
-	{name: "topology", namespace: "topology", controlPlanes: 1, workers: 1, prepare: existingVPC},
+	{name: "existing-vpc", namespace: "existing-vpc", controlPlanes: 1, workers: 1, vpc: true},
+	{name: "topology", namespace: "topology", controlPlanes: 1, workers: 1, vpc: true},
+	{name: "ha", namespace: "ha", controlPlanes: 3, workers: 1, judge: oneInEachZone},
 	{
+		name: "hosted-control-plane", namespace: "hosted", workers: 2, prepare: hostedControlPlane,
+		variables: map[string]string{
+			"MAAS_DPU_CONTROL_PLANE_API_GROUP": hosted.Kind.Group, "MAAS_DPU_CONTROL_PLANE_KIND": hosted.Kind.Kind,
+		},
+	},
+	{
+		// Its lower bound is its size while nobody scales it.
 		name: "autoscaler", namespace: "autoscaler", controlPlanes: 1, workers: 1,
 		variables: map[string]string{"MAAS_DPU_WORKER_MIN_SIZE": "1"},
 	},
-	{name: "plain", namespace: "plain", controlPlanes: 1, workers: 1, prepare: plainIdentity},
+	{
+		// KubeadmControlPlane picks a zone, whether it has such servers or not.
+		name: "plain", namespace: "plain", controlPlanes: 1, workers: 1, prepare: plainIdentity,
+		variables: map[string]string{"MAAS_DPU_FAILURE_DOMAINS": "[rack-b, rack-c]"},
+	},
 }
 
 func (f flavour) String() string {
@@ -96,7 +115,10 @@ func (f flavour) live(t *testing.T) times {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tenant.Flavor, tenant.ControlPlanes, tenant.Variables = f.name, f.controlPlanes, f.variables
+	tenant.Flavor, tenant.ControlPlanes, tenant.Variables = f.name, max(f.controlPlanes, 1), f.variables
+	if f.vpc {
+		must(t, tenant.CreateVPC(suite))
+	}
 	if f.prepare != nil {
 		must(t, f.prepare(suite, tenant))
 	}
@@ -113,7 +135,7 @@ func (f flavour) live(t *testing.T) times {
 	must(t, tenant.DeleteCluster(suite))
 	must(t, tenant.DeleteRest(suite))
 	measured.gone = time.Since(deleted)
-	if f.prepare != nil && f.name != "plain" {
+	if f.vpc {
 		must(t, tenant.DeleteVPC(suite))
 	}
 	noResidue(t, f.namespace)
@@ -127,8 +149,6 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func existingVPC(ctx context.Context, tenant *demo.Tenant) error { return tenant.CreateVPC(ctx) }
-
 // plainIdentity is the operator's consent to servers that nothing isolates.
 func plainIdentity(ctx context.Context, tenant *demo.Tenant) error {
 	identity := world.NewIdentity("plain")
@@ -137,6 +157,34 @@ func plainIdentity(ctx context.Context, tenant *demo.Tenant) error {
 	identity.Spec.AllowedNamespaces = &infrav1.AllowedNamespaces{Names: []string{tenant.Name}}
 	tenant.Identity = identity.Name
 	return world.Operator.Create(ctx, identity)
+}
+
+// hostedControlPlane is the object of another control plane provider that the template names.
+func hostedControlPlane(ctx context.Context, tenant *demo.Tenant) error {
+	plane := &unstructured.Unstructured{}
+	plane.SetGroupVersionKind(hosted.Kind)
+	plane.SetNamespace(tenant.Name)
+	plane.SetName(tenant.Name + "-control-plane")
+	if err := unstructured.SetNestedField(plane.Object, demo.KubernetesVersion, "spec", "version"); err != nil {
+		return err
+	}
+	return world.Operator.Create(ctx, plane)
+}
+
+// oneInEachZone holds that control plane machines are spread over the zones.
+func oneInEachZone(ctx context.Context, tenant *demo.Tenant) error {
+	machines := &clusterv1.MachineList{}
+	if err := tenant.Client().List(ctx, machines, client.InNamespace(tenant.Name), client.HasLabels{clusterv1.MachineControlPlaneLabel}); err != nil {
+		return err
+	}
+	zones := map[string]int{}
+	for i := range machines.Items {
+		zones[machines.Items[i].Status.FailureDomain]++
+	}
+	if len(zones) != len(machines.Items) || zones[""] > 0 {
+		return fmt.Errorf("control plane machines by zone: %v, want each in another", zones)
+	}
+	return nil
 }
 
 func report(took map[string]times) string {

@@ -21,6 +21,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/demo"
+	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/hosted"
 )
 
 const (
@@ -71,7 +72,33 @@ func run(m *testing.M) (code int, err error) {
 		defer cancel()
 		err = errors.Join(err, world.Down(stopping))
 	}()
+	running, halt := context.WithCancel(ctx)
+	hosting, err := host(running)
+	if err != nil {
+		halt()
+		return 0, err
+	}
+	defer func() {
+		halt()
+		err = errors.Join(err, <-hosting)
+	}()
 	return m.Run(), nil
+}
+
+// host runs control planes that are on nobody's servers, until its context ends.
+func host(ctx context.Context) (ended <-chan error, err error) {
+	planes, err := hosted.New(hosted.Options{
+		Management: world.Lab.Management(), Supervisor: world.Lab.Supervisor(), Bin: world.Lab.Bin(), Dir: world.Lab.Dir(), Kubelets: world.Rack,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := planes.Install(ctx); err != nil {
+		return nil, err
+	}
+	end := make(chan error, 1)
+	go func() { end <- planes.Run(ctx) }()
+	return end, nil
 }
 
 // keepLogs copies what the processes wrote into the folder that FLAVORS_LOGS names, which must not have such files yet.
