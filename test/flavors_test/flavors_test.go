@@ -84,6 +84,7 @@ type times struct{ available, gone time.Duration }
 
 // TestFlavours brings a cluster of every flavour up to Available and deletes it. In the end every server is back.
 func TestFlavours(t *testing.T) {
+	up(t)
 	watch := world.Checker.Watch(suite, checkInterval)
 	var mu sync.Mutex
 	took := map[string]times{}

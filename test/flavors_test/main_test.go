@@ -8,7 +8,6 @@ package flavors_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -30,59 +29,57 @@ const (
 	stopTimeout  = time.Minute
 )
 
-// The one lab of the package. suite ends when the tests are interrupted: everything that waits hangs on it.
+// suite ends when the tests are interrupted: everything that waits hangs on it. world is there once up has made it.
 var (
 	suite context.Context
 	world *demo.World
-	repo  string
 )
 
 func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
+	ctrl.SetLogger(logr.Discard())
+	klog.SetLogger(logr.Discard())
+	var stop context.CancelFunc
+	suite, stop = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := m.Run()
+	stop()
 	os.Exit(code)
 }
 
-// run leaves nothing behind, neither processes nor files, also when it is interrupted.
-func run(m *testing.M) (code int, err error) {
-	ctrl.SetLogger(logr.Discard())
-	klog.SetLogger(logr.Discard())
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if repo, err = filepath.Abs(filepath.Join("..", "..")); err != nil {
-		return 0, err
-	}
+// up starts the lab. The test leaves nothing behind, neither processes nor files, also when it is interrupted.
+func up(t *testing.T) {
+	t.Helper()
+	repo, err := filepath.Abs(filepath.Join("..", ".."))
+	must(t, err)
 	dir, err := os.MkdirTemp("", "flavors-")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, keepLogs(dir), os.RemoveAll(dir)) }()
-	suite = ctx
-	world, err = demo.Up(ctx, demo.Options{
+	must(t, err)
+	t.Cleanup(func() {
+		if err := errors.Join(keepLogs(dir), os.RemoveAll(dir)); err != nil {
+			t.Error(err)
+		}
+	})
+	world, err = demo.Up(suite, demo.Options{
 		Repo: repo, Dir: filepath.Join(dir, "lab"), GoodServers: goodServers, PlainServers: plainServers, Tenants: tenants(),
 	})
-	if err != nil {
-		return 0, err
-	}
-	defer func() {
-		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	must(t, err)
+	t.Cleanup(func() {
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(suite), stopTimeout)
 		defer cancel()
-		err = errors.Join(err, world.Down(stopping))
-	}()
-	running, halt := context.WithCancel(ctx)
+		if err := world.Down(stopping); err != nil {
+			t.Error(err)
+		}
+	})
+	running, halt := context.WithCancel(suite)
 	hosting, err := host(running)
 	if err != nil {
 		halt()
-		return 0, err
+		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		halt()
-		err = errors.Join(err, <-hosting)
-	}()
-	return m.Run(), nil
+		if err := <-hosting; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // host runs control planes that are on nobody's servers, until its context ends.
