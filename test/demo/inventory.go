@@ -30,8 +30,6 @@ const (
 	labelPrefix       = "maas-dpu.dpucloud.io/"
 )
 
-var zones = []string{"rack-a", "rack-b", "rack-c"}
-
 // Server is one server of the racks, as MAAS, DPF and the wiring see it.
 type Server struct {
 	SystemID, Hostname, Zone string
@@ -51,12 +49,12 @@ type Server struct {
 func (s Server) Good() bool { return s.Trouble == "" }
 
 // racks returns the operator's servers: as many good ones as asked for, the four bad ones, those of the pools, and those without DPUs.
-func racks(good int, pools map[string]int, plain int) []Server {
+func racks(options Options) []Server {
 	var servers []Server
 	add := func(trouble string) *Server {
 		n := len(servers) + 1
 		s := Server{
-			SystemID: fmt.Sprintf("srv%03d", n), Hostname: fmt.Sprintf("server-%02d", n), Zone: zones[n%len(zones)], Trouble: trouble,
+			SystemID: fmt.Sprintf("srv%03d", n), Hostname: fmt.Sprintf("server-%02d", n), Zone: options.Zones[n%len(options.Zones)], Trouble: trouble,
 			TenantMAC: fmt.Sprintf("b8:3f:d2:00:00:%02x", n), ProvisioningMAC: fmt.Sprintf("0c:42:a1:00:00:%02x", n),
 			ProvisioningAddress: netip.AddrFrom4([4]byte{192, 168, 80, byte(100 + n)}),
 		}
@@ -67,7 +65,7 @@ func racks(good int, pools map[string]int, plain int) []Server {
 		servers = append(servers, s)
 		return &servers[len(servers)-1]
 	}
-	for range good {
+	for range options.GoodServers {
 		add("")
 	}
 	withoutDPU := func() *Server {
@@ -79,12 +77,12 @@ func racks(good int, pools map[string]int, plain int) []Server {
 	add("its DPU is being reinstalled").DPU.Phase = "OS Installing"
 	add("its DPU is on somebody else's VPC").DPU.ForeignVPC = dpfNamespace + "/" + foreignVPC
 	add("its slot has no standby power").DPU.StandbyPower = false
-	for _, pool := range slices.Sorted(maps.Keys(pools)) {
-		for range pools[pool] {
+	for _, pool := range slices.Sorted(maps.Keys(options.Pools)) {
+		for range options.Pools[pool] {
 			add("").Pool = pool
 		}
 	}
-	for range plain {
+	for range options.PlainServers {
 		withoutDPU().Pool = PlainPool
 	}
 	return servers

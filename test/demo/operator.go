@@ -96,7 +96,7 @@ func (w *World) NewIdentity(name string) *infrav1.MaasClusterIdentity {
 	identity := &infrav1.MaasClusterIdentity{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	identity.Spec.Endpoint, identity.Spec.CABundle, identity.Spec.Source = w.maasEndpoint, w.maasCA.CertPEM, source
 	identity.Spec.SecretRef = infrav1.LocalSecretReference{Name: MaasSecret}
-	identity.Spec.AllowedZones = zones
+	identity.Spec.AllowedZones = w.options.Zones
 	identity.Spec.AllowedNamespaces = &infrav1.AllowedNamespaces{Names: w.options.Tenants}
 	return identity
 }

@@ -45,6 +45,9 @@ type Options struct {
 	Pools map[string]int
 	// PlainServers is how many servers without DPUs stand in the pool PlainPool.
 	PlainServers int
+	// Zones are the MAAS zones that servers stand in by turns; empty means rack-a and rack-b. Control planes of one machine all
+	// take the first.
+	Zones []string
 	// Tenants are the namespaces that identity and fabric admit; empty means red and blue.
 	Tenants []string
 	// CRDDir holds upstream's DPF CRDs; empty means the project's own minimal ones.
@@ -88,7 +91,10 @@ func Up(ctx context.Context, options Options) (*World, error) {
 	if len(options.Tenants) == 0 {
 		options.Tenants = []string{"red", "blue"}
 	}
-	w := &World{options: options, Servers: racks(options.GoodServers, options.Pools, options.PlainServers)}
+	if len(options.Zones) == 0 {
+		options.Zones = []string{"rack-a", "rack-b"}
+	}
+	w := &World{options: options, Servers: racks(options)}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	w.stop = stop
 	w.group, running = errgroup.WithContext(running)
@@ -198,7 +204,7 @@ func (w *World) startMAAS(_, running context.Context) error {
 	w.MAAS = maassim.New(maassim.Options{Timing: maassim.Timing{Deploy: 2 * time.Second}})
 	w.maasKey = "capiconsumer:capitoken:capisecret"
 	w.MAAS.AddUser(account, w.maasKey, false)
-	for _, zone := range zones {
+	for _, zone := range w.options.Zones {
 		w.MAAS.AddZone(zone)
 	}
 	for pool := range w.options.Pools {

@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	goodServers  = 8
+	goodServers  = 12
 	plainServers = 2
 	stopTimeout  = time.Minute
 )
@@ -58,7 +58,8 @@ func up(t *testing.T) {
 		}
 	})
 	world, err = demo.Up(suite, demo.Options{
-		Repo: repo, Dir: filepath.Join(dir, "lab"), GoodServers: goodServers, PlainServers: plainServers, Tenants: tenants(),
+		Repo: repo, Dir: filepath.Join(dir, "lab"), GoodServers: goodServers, PlainServers: plainServers,
+		Zones: []string{"rack-a", "rack-b", "rack-c"}, Tenants: tenants(),
 	})
 	must(t, err)
 	t.Cleanup(func() {
