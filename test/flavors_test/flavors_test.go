@@ -57,11 +57,7 @@ var flavours = []flavour{
 		name: "autoscaler", namespace: "autoscaler", controlPlanes: 1, workers: 1,
 		variables: map[string]string{"MAAS_DPU_WORKER_MIN_SIZE": "1"},
 	},
-	{
-		// KubeadmControlPlane picks a zone, whether it has such servers or not.
-		name: "plain", namespace: "plain", controlPlanes: 1, workers: 1, prepare: plainIdentity,
-		variables: map[string]string{"MAAS_DPU_FAILURE_DOMAINS": "[rack-b, rack-c]"},
-	},
+	{name: "plain", namespace: "plain", controlPlanes: 1, workers: 1, prepare: plainServersOnly},
 }
 
 func (f flavour) String() string {
@@ -150,13 +146,21 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// plainIdentity is the operator's consent to servers that nothing isolates.
-func plainIdentity(ctx context.Context, tenant *demo.Tenant) error {
+// plainServersOnly is the operator's consent to servers that nothing isolates, and the tenant's word in which zones they stand:
+// KubeadmControlPlane picks a zone whether it has such servers or not.
+func plainServersOnly(ctx context.Context, tenant *demo.Tenant) error {
 	identity := world.NewIdentity("plain")
 	identity.Spec.Isolation = infrav1.IsolationOptional
 	identity.Spec.AllowedPools = []string{demo.PlainPool}
 	identity.Spec.AllowedNamespaces = &infrav1.AllowedNamespaces{Names: []string{tenant.Name}}
 	tenant.Identity = identity.Name
+	var zones []string
+	for _, s := range world.Servers {
+		if s.Pool == demo.PlainPool {
+			zones = append(zones, s.Zone)
+		}
+	}
+	tenant.Variables = map[string]string{"MAAS_DPU_FAILURE_DOMAINS": "[" + strings.Join(zones, ", ") + "]"}
 	return world.Operator.Create(ctx, identity)
 }
 
