@@ -28,6 +28,9 @@ const (
 	provisioningSpace = "provisioning"
 	foreignVPC        = "legacy"
 	labelPrefix       = "maas-dpu.dpucloud.io/"
+
+	serverCPUs      = 64
+	serverMemoryMiB = 512 << 10
 )
 
 // Server is one server of the racks, as MAAS, DPF and the wiring see it.
@@ -91,7 +94,7 @@ func racks(options Options) []Server {
 // inMAAS is the server as commissioning found it.
 func (s Server) inMAAS() maassim.Machine {
 	machine := maassim.Machine{
-		SystemID: s.SystemID, Hostname: s.Hostname, Zone: s.Zone, Pool: s.Pool, Architecture: "amd64/generic", CPUCount: 64, MemoryMiB: 512 << 10,
+		SystemID: s.SystemID, Hostname: s.Hostname, Zone: s.Zone, Pool: s.Pool, Architecture: "amd64/generic", CPUCount: serverCPUs, MemoryMiB: serverMemoryMiB,
 		StorageMB: 2e6, PowerType: "redfish", Commissioned: true,
 		Interfaces: []maassim.Interface{{
 			Name: provisioningPort, MAC: s.ProvisioningMAC, Vendor: "Intel Corporation", Product: "I350", LinkConnected: true,
@@ -112,7 +115,9 @@ func (s Server) inMAAS() maassim.Machine {
 
 // inRack is the server as its operating system finds it.
 func (s Server) inRack() serversim.Server {
-	server := serversim.Server{SystemID: s.SystemID, Hostname: s.Hostname, ProvisioningAddress: s.ProvisioningAddress}
+	server := serversim.Server{
+		SystemID: s.SystemID, Hostname: s.Hostname, ProvisioningAddress: s.ProvisioningAddress, CPUs: serverCPUs, MemoryMiB: serverMemoryMiB,
+	}
 	if s.TenantMAC != "" {
 		server.TenantPorts = []serversim.Port{{Interface: tenantPort, MAC: s.TenantMAC}}
 	}

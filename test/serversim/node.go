@@ -66,10 +66,7 @@ func (r *Rack) registerNode(ctx context.Context, s *server, n *node, version str
 		if want := registration.kubeletArgument("provider-id"); current.Spec.ProviderID != want {
 			return fmt.Errorf("a node of that name has provider ID %s", current.Spec.ProviderID)
 		}
-		capacity := corev1.ResourceList{
-			corev1.ResourceCPU: resource.MustParse("32"), corev1.ResourceMemory: resource.MustParse("128Gi"), corev1.ResourcePods: resource.MustParse("110"),
-		}
-		current.Status.Capacity, current.Status.Allocatable = capacity, capacity
+		current.Status.Capacity, current.Status.Allocatable = s.resources()
 		current.Status.Addresses = []corev1.NodeAddress{
 			{Type: corev1.NodeInternalIP, Address: n.address.String()},
 			{Type: corev1.NodeHostName, Address: s.Hostname},
@@ -147,4 +144,32 @@ func (r *Rack) conditions(running bool) []corev1.NodeCondition {
 		conditions = append(conditions, condition)
 	}
 	return conditions
+}
+
+const (
+	builtInCPUs      = 64
+	builtInMemoryMiB = 512 << 10
+	// evictionMiB is what a kubelet keeps by default, so that it can evict before the kernel kills.
+	evictionMiB = 100
+)
+
+// resources are what the kubelet reports of the server, and what of it Pods may use.
+// unsure: how much of the memory the kernel and the firmware keep; 2 % here.
+func (s Server) resources() (capacity, allocatable corev1.ResourceList) {
+	cpus, memory := s.CPUs, int64(s.MemoryMiB)
+	if cpus == 0 {
+		cpus = builtInCPUs
+	}
+	if memory == 0 {
+		memory = builtInMemoryMiB
+	}
+	memory -= memory / 50
+	with := func(memoryMiB int64) corev1.ResourceList {
+		return corev1.ResourceList{
+			corev1.ResourceCPU:    *resource.NewQuantity(int64(cpus), resource.DecimalSI),
+			corev1.ResourceMemory: *resource.NewQuantity(memoryMiB<<20, resource.BinarySI),
+			corev1.ResourcePods:   *resource.NewQuantity(110, resource.DecimalSI),
+		}
+	}
+	return with(memory), with(memory - evictionMiB)
 }

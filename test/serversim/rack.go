@@ -51,6 +51,8 @@ type Server struct {
 	// TenantPorts lie behind DPUs. A server without them uses its provisioning address.
 	TenantPorts         []Port
 	ProvisioningAddress netip.Addr
+	// CPUs and MemoryMiB are what is built in, as MAAS counts it; default 64 and 512 GiB.
+	CPUs, MemoryMiB int
 }
 
 // Options configure a Rack.
