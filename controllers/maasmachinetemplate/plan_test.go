@@ -215,3 +215,14 @@ func TestNamesSeen(t *testing.T) {
 		}
 	}
 }
+
+func TestNoIsNotKept(t *testing.T) {
+	template := &infrav1.MaasMachineTemplate{}
+	for _, o := range []Observation{seen(server("a")), seen()} {
+		step := decide(&o)
+		report(template, &step)
+	}
+	if template.Status.Capacity != nil || template.Status.NodeInfo != (infrav1.NodeInfo{}) {
+		t.Errorf("the status still is %+v", template.Status)
+	}
+}
