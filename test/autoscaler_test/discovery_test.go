@@ -5,6 +5,7 @@ package autoscaler_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,7 +33,7 @@ func TestDiscovery(t *testing.T) {
 	}
 	published := newGroup(t, "discovery", poolTide, bounds())
 	annotated := newGroup(t, "discovery", poolHasty, bounds(cpu, "16", memory, "64Gi"))
-	paused := newGroup(t, "discovery", poolPlenty, bounds(clusterv1.PausedAnnotation, "true"))
+	paused := newGroup(t, "discovery", poolPlenty, bounds(cpu, "16", memory, "64Gi", clusterv1.PausedAnnotation, "true"))
 	newGroup(t, "discovery", poolSlow, nil)
 	empty := newGroup(t, "discovery", poolEmpty, bounds())
 	broken := newGroup(t, "broken", poolTide, bounds(cpu, "16", memory, "64Gi"))
@@ -66,18 +67,22 @@ func TestDiscovery(t *testing.T) {
 // imagines holds what the autoscaler takes a Node of the group to be.
 func (d *driver) imagines(g *group, offers map[corev1.ResourceName]string) {
 	d.Helper()
-	node, err := d.group(g.name).TemplateNode(suite)
-	if err != nil {
-		d.Fatal(err)
-	}
-	for name, want := range offers {
-		if got := node.Status.Allocatable[name]; got.Cmp(resource.MustParse(want)) != 0 {
-			d.Errorf("the Node imagined for %s has %s %s, want %s", g.name, name, got.String(), want)
+	// A group with annotations is there before its template says for which architecture.
+	eventually(d.T, "the Node imagined for "+g.name+" is as it should be", func(ctx context.Context) string {
+		node, err := d.group(g.name).TemplateNode(ctx)
+		if err != nil {
+			return err.Error()
 		}
-	}
-	if arch, os := node.Labels[corev1.LabelArchStable], node.Labels[corev1.LabelOSStable]; arch != "amd64" || os != "linux" {
-		d.Errorf("the Node imagined for %s is for %q on %q", g.name, os, arch)
-	}
+		for name, want := range offers {
+			if got := node.Status.Allocatable[name]; got.Cmp(resource.MustParse(want)) != 0 {
+				return fmt.Sprintf("it has %s %s, want %s", name, got.String(), want)
+			}
+		}
+		if arch, os := node.Labels[corev1.LabelArchStable], node.Labels[corev1.LabelOSStable]; arch != "amd64" || os != "linux" {
+			return fmt.Sprintf("it is for %q on %q", os, arch)
+		}
+		return ""
+	})
 }
 
 // waitNoCapacity waits until the template says that no server matches.
