@@ -82,7 +82,7 @@ func (r *Rack) joins(c *cluster, s *server) {
 	c.joining[s.SystemID] = true
 }
 
-// answers says whether so many control-plane servers run that the API can be of use.
+// answers says whether an API server of the cluster runs, which may still lack a quorum.
 func (r *Rack) answers(c *cluster) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -94,30 +94,19 @@ func (c *cluster) answers() bool {
 	if c.balancer == nil {
 		return true
 	}
-	running := 0
-	for _, m := range c.installed {
-		if m != nil {
-			running++
-		}
-	}
-	return 2*running > len(c.installed)
-}
-
-// alive says whether anything of the control plane runs; the rack's mutex is held.
-func (c *cluster) alive() bool {
 	for _, m := range c.installed {
 		if m != nil {
 			return true
 		}
 	}
-	return c.balancer == nil || len(c.joining) > 0
+	return false
 }
 
 // reserve keeps the endpoint for a new cluster, and takes away one there that does not run any more.
 func (r *Rack) reserve(ctx context.Context, endpoint string) error {
 	r.mu.Lock()
 	before := r.clusters[endpoint]
-	if r.founding[endpoint] || before != nil && before.alive() {
+	if r.founding[endpoint] || before != nil && (before.answers() || len(before.joining) > 0) {
 		r.mu.Unlock()
 		return fmt.Errorf("kubeadm init: another control plane answers at %s already", endpoint)
 	}
@@ -127,7 +116,11 @@ func (r *Rack) reserve(ctx context.Context, endpoint string) error {
 	if before == nil {
 		return nil
 	}
-	return before.close(ctx)
+	if err := before.close(ctx); err != nil {
+		r.opened(endpoint, nil)
+		return err
+	}
+	return nil
 }
 
 // opened ends the reservation: with a cluster, or with nil if it failed.

@@ -43,7 +43,7 @@ var _ maassim.Hardware = (*serversim.Rack)(nil)
 const (
 	poll          = 200 * time.Millisecond
 	goneWithin    = 2 * time.Minute
-	clusterWithin = 3 * time.Minute
+	clusterWithin = 6 * time.Minute
 )
 
 // fabric leases 10.10.0.<n> to the n-th port and can unplug ports.
@@ -152,9 +152,9 @@ func (p *provider) provisioned(ctx context.Context, object *unstructured.Unstruc
 // TestCluster brings up a real KubeadmControlPlane and MachineDeployment on simulated servers, scales and rolls out the control
 // plane, and takes everything down again.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	g := NewWithT(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 6*clusterWithin)
-	defer cancel()
+	ctx := t.Context()
 	l, err := lab.Start(ctx, lab.Options{Dir: t.TempDir(), Log: testr.New(t), WithCAPI: true})
 	g.Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(func() { g.Expect(l.Stop(context.WithoutCancel(ctx))).To(Succeed()) })
@@ -171,13 +171,13 @@ func TestCluster(t *testing.T) {
 	started := time.Now()
 	applyCluster(ctx, g, l, p)
 	cluster := &clusterv1.Cluster{}
-	eventually := func(check func(Gomega)) {
+	eventually := func(g Gomega, check func(Gomega)) {
 		g.Eventually(func(g Gomega) {
 			g.Expect(p.reconcile(ctx)).To(Succeed())
 			check(g)
 		}, clusterWithin, poll).Should(Succeed(), func() string { return fmt.Sprintf("boots: %+v", rack.Boots()) })
 	}
-	eventually(func(g Gomega) {
+	eventually(g, func(g Gomega) {
 		expectAvailable(ctx, g, p, client.ObjectKey{Namespace: "default", Name: "red"}, cluster, 2)
 	})
 	t.Logf("Available after %s", time.Since(started).Round(100*time.Millisecond))
@@ -191,7 +191,7 @@ func TestCluster(t *testing.T) {
 
 	deleting := time.Now()
 	g.Expect(c.Delete(ctx, cluster)).To(Succeed())
-	eventually(func(g Gomega) {
+	eventually(g, func(g Gomega) {
 		g.Expect(apierrors.IsNotFound(c.Get(ctx, client.ObjectKeyFromObject(cluster), cluster))).To(BeTrue())
 	})
 	t.Logf("deleted after %s", time.Since(deleting).Round(100*time.Millisecond))

@@ -7,17 +7,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/utils/ptr"
 
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/controlplane"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/lab/pki"
@@ -312,9 +311,9 @@ func (r *Rack) restartMember(ctx context.Context, s *server, n *node) error {
 	})
 }
 
-// mirror makes the static Pods visible, as the kubelet does; ones that an earlier server of that name has left are replaced.
+// mirror makes the static Pods visible, as the kubelet does. Ones that an earlier server of that name has left are taken over: kwok,
+// which deletes by name only, could take the new one for the old one.
 func (c *cluster) mirror(ctx context.Context, n *node, m *member, version string) error {
-	pods := c.clients.CoreV1().Pods(kubeSystem)
 	for _, component := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
 		pod := staticPod(component, n, version)
 		switch component {
@@ -323,15 +322,27 @@ func (c *cluster) mirror(ctx context.Context, n *node, m *member, version string
 		case "kube-apiserver":
 			pod.Annotations[apiServerAnnotation] = net.JoinHostPort("127.0.0.1", strconv.Itoa(int(m.server.Port)))
 		}
-		err := pods.Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: ptr.To(int64(0))})
-		if err == nil || apierrors.IsNotFound(err) {
-			_, err = pods.Create(ctx, pod, metav1.CreateOptions{})
-		}
-		if err != nil {
+		if err := c.mirrorPod(ctx, pod); err != nil {
 			return fmt.Errorf("mirroring the static Pod of %s: %w", component, err)
 		}
 	}
 	return nil
+}
+
+func (c *cluster) mirrorPod(ctx context.Context, pod *corev1.Pod) error {
+	pods := c.clients.CoreV1().Pods(kubeSystem)
+	_, err := pods.Create(ctx, pod, metav1.CreateOptions{})
+	if !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	current, err := pods.Get(ctx, pod.Name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	maps.Copy(current.Annotations, pod.Annotations)
+	current.Spec.Containers[0].Image = pod.Spec.Containers[0].Image
+	_, err = pods.Update(ctx, current, metav1.UpdateOptions{})
+	return err
 }
 
 func staticPod(component string, n *node, version string) *corev1.Pod {
@@ -344,7 +355,7 @@ func staticPod(component string, n *node, version string) *corev1.Pod {
 		Spec: corev1.PodSpec{
 			NodeName: n.name, HostNetwork: true,
 			Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
-			Containers:  []corev1.Container{{Name: component, Image: component + ":" + strings.TrimPrefix(version, "v")}},
+			Containers:  []corev1.Container{{Name: component, Image: component + ":" + version}},
 		},
 	}
 }

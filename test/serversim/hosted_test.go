@@ -22,7 +22,7 @@ import (
 )
 
 // testHosted brings up a cluster of one worker whose control plane runs elsewhere, and takes it down.
-func testHosted(ctx context.Context, t *testing.T, l *lab.Lab, p *provider, eventually func(func(Gomega))) {
+func testHosted(ctx context.Context, t *testing.T, l *lab.Lab, p *provider, eventually func(Gomega, func(Gomega))) {
 	t.Helper()
 	t.Run("a control plane that is hosted elsewhere", func(t *testing.T) {
 		g := NewWithT(t)
@@ -48,7 +48,7 @@ func testHosted(ctx context.Context, t *testing.T, l *lab.Lab, p *provider, even
 		g.Expect(p.client.Get(ctx, key, infrastructure)).To(Succeed())
 		g.Expect(p.provisioned(ctx, infrastructure)).To(Succeed())
 		cluster := &clusterv1.Cluster{}
-		eventually(func(g Gomega) { expectAvailable(ctx, g, p, key, cluster, 1) })
+		eventually(g, func(g Gomega) { expectAvailable(ctx, g, p, key, cluster, 1) })
 		t.Logf("Available after %s", time.Since(started).Round(100*time.Millisecond))
 		g.Expect(cluster.Spec.ControlPlaneEndpoint.Port).NotTo(BeZero())
 		nodes, err := workloadClients(ctx, g, p.client, "blue").CoreV1().Nodes().List(ctx, metav1.ListOptions{})
@@ -58,7 +58,7 @@ func testHosted(ctx context.Context, t *testing.T, l *lab.Lab, p *provider, even
 		g.Expect(p.client.Delete(ctx, cluster)).To(Succeed())
 		plane := &unstructured.Unstructured{}
 		plane.SetGroupVersionKind(hosted.Kind)
-		eventually(func(g Gomega) {
+		eventually(g, func(g Gomega) {
 			for _, object := range []client.Object{cluster, plane} {
 				g.Expect(apierrors.IsNotFound(p.client.Get(ctx, key, object))).To(BeTrue())
 			}

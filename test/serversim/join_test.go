@@ -105,6 +105,7 @@ func (d planeData) clients(g Gomega) *kubernetes.Clientset {
 
 // TestJoin makes a control plane of three servers by hand, one kubeadm at a time, and takes servers away from it.
 func TestJoin(t *testing.T) {
+	t.Parallel()
 	g := NewWithT(t)
 	ctx := t.Context()
 	supervisor, err := proc.NewSupervisor(t.TempDir(), testr.New(t))

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"strconv"
@@ -65,7 +66,7 @@ func newKubelet(ca *pki.CA, to forwards) (*kubelet, error) {
 	k.life, k.end = context.WithCancel(context.Background())
 	// Upgrades to SPDY need HTTP/1.1.
 	secured := tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
-	k.server = &http.Server{Handler: http.HandlerFunc(k.serve), ReadHeaderTimeout: headerTimeout}
+	k.server = &http.Server{Handler: http.HandlerFunc(k.serve), ReadHeaderTimeout: headerTimeout, ErrorLog: log.New(io.Discard, "", 0)}
 	k.busy.Go(func() { _ = k.server.Serve(secured) })
 	return k, nil
 }

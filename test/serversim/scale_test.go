@@ -27,7 +27,7 @@ import (
 const nextVersion = "v1.36.4"
 
 // testControlPlane takes the KubeadmControlPlane of one replica through what users do to one.
-func testControlPlane(ctx context.Context, t *testing.T, l *lab.Lab, p *provider, eventually func(func(Gomega))) {
+func testControlPlane(ctx context.Context, t *testing.T, l *lab.Lab, p *provider, eventually func(Gomega, func(Gomega))) {
 	t.Helper()
 	workload := workloadClients(ctx, NewWithT(t), p.client, "red")
 	timed := func(name string, test func(*testing.T, Gomega)) {
@@ -39,7 +39,7 @@ func testControlPlane(ctx context.Context, t *testing.T, l *lab.Lab, p *provider
 	}
 	timed("it grows to three", func(_ *testing.T, g Gomega) {
 		changeControlPlane(ctx, g, p, func(k *controlplanev1.KubeadmControlPlane) { k.Spec.Replicas = ptr.To(int32(3)) })
-		eventually(func(g Gomega) { expectControlPlane(ctx, g, p, 3, "v1.36.3") })
+		eventually(g, func(g Gomega) { expectControlPlane(ctx, g, p, 3, "v1.36.3") })
 		g.Expect(workloadProcesses(l)).To(HaveLen(6), "an etcd member and an API server each")
 	})
 	timed("the API outlives a server", func(_ *testing.T, g Gomega) {
@@ -53,12 +53,12 @@ func testControlPlane(ctx context.Context, t *testing.T, l *lab.Lab, p *provider
 		}, goneWithin, poll).Should(Succeed(), "two of three members are a quorum")
 		p.rack.PowerChanged(victim, true)
 		g.Eventually(readiness(ctx, workload, nodeOf(victim)), goneWithin, poll).Should(Equal(corev1.ConditionTrue))
-		eventually(func(g Gomega) { expectControlPlane(ctx, g, p, 3, "v1.36.3") })
+		eventually(g, func(g Gomega) { expectControlPlane(ctx, g, p, 3, "v1.36.3") })
 	})
 	timed("it rolls out", func(_ *testing.T, g Gomega) {
 		before := controlPlaneNodes(ctx, g, workload)
 		changeControlPlane(ctx, g, p, func(k *controlplanev1.KubeadmControlPlane) { k.Spec.Version = nextVersion })
-		eventually(func(g Gomega) { expectControlPlane(ctx, g, p, 3, nextVersion) })
+		eventually(g, func(g Gomega) { expectControlPlane(ctx, g, p, 3, nextVersion) })
 		for _, node := range controlPlaneNodes(ctx, g, workload) {
 			g.Expect(before).NotTo(ContainElement(HaveField("UID", node.UID)), "a rollout replaces every server")
 			g.Expect(node.Status.NodeInfo.KubeletVersion).To(Equal(nextVersion))
@@ -67,7 +67,7 @@ func testControlPlane(ctx context.Context, t *testing.T, l *lab.Lab, p *provider
 	})
 	timed("it shrinks to one", func(_ *testing.T, g Gomega) {
 		changeControlPlane(ctx, g, p, func(k *controlplanev1.KubeadmControlPlane) { k.Spec.Replicas = ptr.To(int32(1)) })
-		eventually(func(g Gomega) { expectControlPlane(ctx, g, p, 1, nextVersion) })
+		eventually(g, func(g Gomega) { expectControlPlane(ctx, g, p, 1, nextVersion) })
 		g.Eventually(func() []string { return workloadProcesses(l) }, goneWithin, poll).Should(HaveLen(2))
 		g.Expect(controlPlaneNodes(ctx, g, workload)).To(HaveLen(1))
 	})
