@@ -107,13 +107,16 @@ func (c *topologyCluster) scales(t *testing.T) {
 }
 
 func (c *topologyCluster) changesImage(t *testing.T) {
-	want := atFirst
+	want, guest := atFirst, c.placeGuest(t)
 	want.image = secondImage
 	c.rollsOutOnce(t, 2, want, func() {
 		c.edit(t, func(topology *clusterv1.Topology) {
 			setVariable(&pool(topology).Variables.Overrides, "image", secondImage)
 		})
 	})
+	if err := c.workload(t).Get(suite, client.ObjectKeyFromObject(guest), guest); !apierrors.IsNotFound(err) {
+		t.Errorf("Pod %s was not evicted from %s: %v", guest.Name, guest.Spec.NodeName, err)
+	}
 }
 
 // afterMany is what the edit of changesManyAtOnce asks for.
