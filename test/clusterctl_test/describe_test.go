@@ -115,9 +115,9 @@ func TestDescribe(t *testing.T) {
 		return c.clusterctl(t, "describe", "cluster", "red", "-n", describedTenant, "--grouping=false")
 	}).WithTimeout(patience).
 		Should(SatisfyAll(
-			MatchRegexp(`ClusterInfrastructure - MaasCluster/red +.*True +Ready`),
-			MatchRegexp(`MachineInfrastructure - MaasMachine/`+attaching+` +.*Unknown +Attaching +\S+ +waiting for the fabric to prove`),
-			MatchRegexp(`MachineInfrastructure - MaasMachine/\S+ +.*Unknown +NoServerAvailable +\S+ +no server is free`),
+			MatchRegexp(`MaasCluster tenant-red/red +.*True +Ready`),
+			MatchRegexp(`MaasMachine tenant-red/`+attaching+` +.*Unknown +Attaching +\S+ +waiting for the fabric to prove`),
+			MatchRegexp(`MaasMachine tenant-red/\S+ +.*Unknown +NoServerAvailable +\S+ +no server is free`),
 			ContainSubstring("InfrastructureReady: no server is free"),
 		))
 	shown := c.clusterctl(t, "describe", "cluster", "red", "-n", describedTenant)

@@ -72,6 +72,8 @@ func TestInitAndUpgrade(t *testing.T) {
 	g.Expect(c.versions(g, fabric)).To(Equal(untouched))
 	g.Expect(c.clusterctl(t, "upgrade", "plan")).To(ContainSubstring("You are already up to date"))
 
+	_, err := tryClusterctl(t, nil, "delete", "--infrastructure", "maas-dpu", "--include-crd", "--kubeconfig", c.kubeconfig)
+	g.Expect(err).To(MatchError(ContainSubstring("MaasRemediation")), "kinds of which there are objects")
 	c.clusterctl(t, "delete", "--infrastructure", "maas-dpu")
 	g.Expect(c.inventory(g)).NotTo(HaveKey(machineNamespace + "/" + provider))
 	g.Expect(apierrors.IsNotFound(c.Get(t.Context(), client.ObjectKeyFromObject(deployment), deployment))).To(BeTrue())

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,8 +40,8 @@ var (
 	repo, bin string
 	// releases is the repository of releases that the tests made, and clusterctl's configuration for it.
 	releases *repository
-	// store holds the clusters' objects.
-	store      *controlplane.RunningEtcd
+	// store holds the clusters' objects; the first that is made starts it.
+	store      func() (*controlplane.RunningEtcd, error)
 	supervisor *proc.Supervisor
 )
 
@@ -82,17 +83,20 @@ func run(m *testing.M) (_ int, err error) {
 			err = problem
 		}
 	}()
+	store = sync.OnceValues(func() (*controlplane.RunningEtcd, error) { return startEtcd(ctx, filepath.Join(dir, "etcd")) })
+	return m.Run(), nil
+}
+
+func startEtcd(ctx context.Context, dir string) (*controlplane.RunningEtcd, error) {
 	ca, err := pki.NewCA("clusterctl-etcd")
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	store, err = controlplane.Etcd{
-		Name: "etcd", Binary: filepath.Join(bin, "etcd"), Dir: filepath.Join(dir, "etcd"), CA: ca,
-	}.Start(ctx, supervisor)
+	started, err := controlplane.Etcd{Name: "etcd", Binary: filepath.Join(bin, "etcd"), Dir: dir, CA: ca}.Start(ctx, supervisor)
 	if err != nil {
-		return 0, fmt.Errorf("starting etcd (make controlplane builds the binaries): %w", err)
+		return nil, fmt.Errorf("starting etcd (make controlplane builds the binaries): %w", err)
 	}
-	return m.Run(), nil
+	return started, nil
 }
 
 // cluster is an API server without anything in it but cert-manager's kinds.
@@ -110,9 +114,12 @@ func newCluster(t *testing.T, name string) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The process is the supervisor's, and ends when all tests have.
+	etcd, err := store()
+	if err != nil {
+		t.Fatal(err)
+	}
 	server, err := controlplane.APIServer{
-		Name: "kube-apiserver-" + name, Binary: filepath.Join(bin, "kube-apiserver"), Dir: dir, Etcd: store, Prefix: "/" + name, CA: ca,
+		Name: "kube-apiserver-" + name, Binary: filepath.Join(bin, "kube-apiserver"), Dir: dir, Etcd: etcd, Prefix: "/" + name, CA: ca,
 	}.Start(t.Context(), supervisor)
 	if err != nil {
 		t.Fatal(err)
