@@ -101,7 +101,10 @@ func (s Server) inMAAS() maassim.Machine {
 			Fabric: provisioningSpace, VLAN: "untagged", Subnet: provisioningCIDR, Mode: "AUTO",
 		}},
 	}
-	if s.TenantMAC != "" {
+	if s.TenantMAC == "" {
+		// It is the Node's address, too: nothing but MAAS configures this server.
+		machine.Interfaces[0].Mode, machine.Interfaces[0].IPAddress = "STATIC", s.ProvisioningAddress.String()
+	} else {
 		machine.Interfaces = append(machine.Interfaces, maassim.Interface{
 			Name: tenantPort, MAC: s.TenantMAC, Vendor: "Mellanox Technologies", Product: "MT43244 BlueField-3 integrated ConnectX-7", LinkConnected: true,
 		})
