@@ -18,8 +18,11 @@ import (
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/test/autoscaler"
 )
 
-// poolEmpty has no servers.
-const poolEmpty = "empty"
+// poolStill has a server that no test takes, poolEmpty has none.
+const (
+	poolStill = "still"
+	poolEmpty = "empty"
+)
 
 // TestDiscovery finds groups at zero by what their templates say that servers offer, or by annotations, and does not find what is none.
 func TestDiscovery(t *testing.T) {
@@ -32,7 +35,7 @@ func TestDiscovery(t *testing.T) {
 		return annotations
 	}
 	published := newGroup(t, "discovery", poolTide, bounds())
-	annotated := newGroup(t, "discovery", poolHasty, bounds(cpu, "16", memory, "64Gi"))
+	annotated := newGroup(t, "discovery", poolStill, bounds(cpu, "16", memory, "64Gi"))
 	paused := newGroup(t, "discovery", poolPlenty, bounds(cpu, "16", memory, "64Gi", clusterv1.PausedAnnotation, "true"))
 	newGroup(t, "discovery", poolSlow, nil)
 	empty := newGroup(t, "discovery", poolEmpty, bounds())
@@ -94,7 +97,7 @@ func (g *group) waitNoCapacity() {
 			return err.Error()
 		}
 		if ready := conditions.Get(template, infrav1.ReadyCondition); ready == nil || ready.Reason != infrav1.NoServerMatchesReason || len(template.Status.Capacity) > 0 {
-			return conditions.GetMessage(template, infrav1.ReadyCondition)
+			return fmt.Sprintf("it has %v and says %+v", template.Status.Capacity, ready)
 		}
 		return ""
 	})

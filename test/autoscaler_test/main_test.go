@@ -43,7 +43,7 @@ const (
 )
 
 // pools are the resource pools of the tests, with the servers in each.
-var pools = map[string]int{poolTide: 3, poolScarce: 1, poolPlenty: 1, poolSlow: 1, poolHasty: 1, poolEmpty: 0}
+var pools = map[string]int{poolTide: 3, poolScarce: 1, poolPlenty: 1, poolSlow: 1, poolHasty: 1, poolStill: 1, poolEmpty: 0}
 
 // The one lab of the package, with one cluster that has a control plane and no workers. suite ends when the tests are interrupted.
 var (
