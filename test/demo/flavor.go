@@ -85,7 +85,6 @@ func (t *Tenant) generate(ctx context.Context, workers int) (string, error) {
 		"MAAS_DPU_IDENTITY": t.Identity, "MAAS_DPU_IMAGE": "ubuntu/noble", "MAAS_DPU_NAMESERVERS": "192.0.2.53",
 		"MAAS_DPU_FABRIC": fabricName, "MAAS_DPU_VPC": t.Name, "MAAS_DPU_SUBNET": subnetName, "MAAS_DPU_SUBNET_CIDR": subnetCIDR,
 		"MAAS_DPU_CONTROL_PLANE_HOST": host, "MAAS_DPU_CONTROL_PLANE_PORT": strconv.Itoa(int(port)),
-		"MAAS_DPU_FAILURE_DOMAINS": "[" + strings.Join(t.world.options.Zones, ", ") + "]",
 	}
 	maps.Copy(variables, t.Variables)
 	for name, value := range variables {

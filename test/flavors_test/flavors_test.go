@@ -45,7 +45,10 @@ var flavours = []flavour{
 	{namespace: "default-vpc", controlPlanes: 1, workers: 1},
 	{name: "existing-vpc", namespace: "existing-vpc", controlPlanes: 1, workers: 1, vpc: true},
 	{name: "topology", namespace: "topology", controlPlanes: 1, workers: 1, vpc: true},
-	{name: "ha", namespace: "ha", controlPlanes: 3, workers: 1, judge: oneInEachZone},
+	{
+		name: "ha", namespace: "ha", controlPlanes: 3, workers: 1, judge: oneInEachZone,
+		variables: map[string]string{"MAAS_DPU_FAILURE_DOMAINS": list(zones)},
+	},
 	{
 		name: "hosted-control-plane", namespace: "hosted", workers: 2, prepare: hostedControlPlane,
 		variables: map[string]string{
@@ -59,6 +62,9 @@ var flavours = []flavour{
 	},
 	{name: "plain", namespace: "plain", controlPlanes: 1, workers: 1, prepare: plainServersOnly},
 }
+
+// list is a list as variables hold it.
+func list(items []string) string { return "[" + strings.Join(items, ", ") + "]" }
 
 func (f flavour) String() string {
 	if f.name == "" {
@@ -154,13 +160,13 @@ func plainServersOnly(ctx context.Context, tenant *demo.Tenant) error {
 	identity.Spec.AllowedPools = []string{demo.PlainPool}
 	identity.Spec.AllowedNamespaces = &infrav1.AllowedNamespaces{Names: []string{tenant.Name}}
 	tenant.Identity = identity.Name
-	var zones []string
+	var theirs []string
 	for _, s := range world.Servers {
 		if s.Pool == demo.PlainPool {
-			zones = append(zones, s.Zone)
+			theirs = append(theirs, s.Zone)
 		}
 	}
-	tenant.Variables = map[string]string{"MAAS_DPU_FAILURE_DOMAINS": "[" + strings.Join(zones, ", ") + "]"}
+	tenant.Variables = map[string]string{"MAAS_DPU_FAILURE_DOMAINS": list(theirs)}
 	return world.Operator.Create(ctx, identity)
 }
 
@@ -182,12 +188,12 @@ func oneInEachZone(ctx context.Context, tenant *demo.Tenant) error {
 	if err := tenant.Client().List(ctx, machines, client.InNamespace(tenant.Name), client.HasLabels{clusterv1.MachineControlPlaneLabel}); err != nil {
 		return err
 	}
-	zones := map[string]int{}
+	inZone := map[string]int{}
 	for i := range machines.Items {
-		zones[machines.Items[i].Status.FailureDomain]++
+		inZone[machines.Items[i].Status.FailureDomain]++
 	}
-	if len(zones) != len(machines.Items) || zones[""] > 0 {
-		return fmt.Errorf("control plane machines by zone: %v, want each in another", zones)
+	if len(inZone) != len(machines.Items) || inZone[""] > 0 {
+		return fmt.Errorf("control plane machines by zone: %v, want each in another", inZone)
 	}
 	return nil
 }

@@ -8,9 +8,12 @@ package flavors_test
 import (
 	"context"
 	"errors"
+	"flag"
+	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -27,7 +30,12 @@ const (
 	goodServers  = 12
 	plainServers = 2
 	stopTimeout  = time.Minute
+	// atOnce is how many clusters live at a time: their tests wait most of it.
+	atOnce = 3
 )
+
+// zones are one for each control plane machine of the flavour ha.
+var zones = []string{"rack-a", "rack-b", "rack-c"}
 
 // suite ends when the tests are interrupted: everything that waits hangs on it. world is there once up has made it.
 var (
@@ -40,6 +48,11 @@ func TestMain(m *testing.M) {
 	klog.SetLogger(logr.Discard())
 	var stop context.CancelFunc
 	suite, stop = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code := m.Run()
 	stop()
 	os.Exit(code)
@@ -59,7 +72,7 @@ func up(t *testing.T) {
 	})
 	world, err = demo.Up(suite, demo.Options{
 		Repo: repo, Dir: filepath.Join(dir, "lab"), GoodServers: goodServers, PlainServers: plainServers,
-		Zones: []string{"rack-a", "rack-b", "rack-c"}, Tenants: tenants(),
+		Zones: zones, Tenants: tenants(),
 	})
 	must(t, err)
 	t.Cleanup(func() {
