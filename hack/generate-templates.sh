@@ -16,7 +16,7 @@ for kustomization in templates/flavors/*/kustomization.yaml; do
 	built=$(bin/tools/kustomize build "$dir")
 	{
 		sed '/^#/!q' "$kustomization" | sed '/^#/!d'
-		printf '# Made from %s by "make generate".\n' "$dir"
+		printf '# Its variables, timers and user data are explained in docs/book/flavors.md. Made from %s by "make generate".\n' "$dir"
 		sed -E -e 's|^( *[a-z0-9./-]+/[a-z0-9-]+: )(\$\{.*\})$|\1"\2"|' -e "s|'(\[\\$\{[^']*\}\])'\$|\1|" <<<"$built"
 	} >"$template"
 done
