@@ -42,6 +42,7 @@ type node struct {
 // boot installs the system and lets it join; whatever happens is recorded.
 func (r *Rack) boot(ctx context.Context, s *server, userData []byte) {
 	r.wipe(ctx, s)
+	s.off = false
 	boot := BootRecord{SystemID: s.SystemID}
 	system := &host{server: s.Server, fabric: r.options.Fabric, patience: r.options.LeaseTimeout}
 	installed, err := r.install(ctx, system, userData)
@@ -166,20 +167,17 @@ func (r *Rack) retreat(ctx context.Context, s *server, installed *node) error {
 func (r *Rack) halt(ctx context.Context, s *server) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), haltTimeout)
 	defer cancel()
+	s.off = true
 	installed := s.disk
 	if installed == nil {
 		return
 	}
-	c := installed.cluster
 	if installed.controlPlane {
-		if err := r.stopMember(ctx, c, s); err != nil {
+		if err := r.stopMember(ctx, installed.cluster, s); err != nil {
 			r.options.Log.Error(err, "stopping a control plane", "server", s.SystemID)
 		}
 	}
-	if installed.reporting && r.cluster(installed.endpoint) == c && r.answers(c) {
-		r.report(ctx, s, installed, false)
-	}
-	installed.reporting = false
+	r.checkLink(ctx, s) // and again, if the cluster cannot be told now
 }
 
 // wipe makes the disk empty.
@@ -198,8 +196,9 @@ func (r *Rack) wipe(ctx context.Context, s *server) {
 
 // resume boots the installed system after a power cycle.
 func (r *Rack) resume(ctx context.Context, s *server) {
+	s.off = false
 	installed := s.disk
-	if installed == nil || installed.reporting {
+	if installed == nil {
 		return
 	}
 	if installed.controlPlane && r.member(installed.cluster, s) == nil {
@@ -209,19 +208,20 @@ func (r *Rack) resume(ctx context.Context, s *server) {
 			}
 			return
 		}
+		installed.reporting = false // its new kubelet listens elsewhere
 	}
 	r.checkLink(ctx, s)
 }
 
-// checkLink lets the kubelet report while the server's port has its address, and fall silent while it has not.
+// checkLink lets the kubelet report while the server has power and its port its address, and fall silent while it has not.
 func (r *Rack) checkLink(ctx context.Context, s *server) {
 	installed := s.disk
 	if installed == nil {
 		return
 	}
 	c := installed.cluster
-	connected := true
-	if installed.port != "" {
+	connected := !s.off
+	if connected && installed.port != "" {
 		address, routed, ok := r.options.Fabric.Lease(installed.port)
 		connected = ok && address == installed.address && (routed || installed.controlPlane)
 	}

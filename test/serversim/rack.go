@@ -141,6 +141,8 @@ type server struct {
 
 	// disk is the node that was installed, nil on an empty disk.
 	disk *node
+	// off is the power; a server that never had any is not off, which nobody asks.
+	off bool
 }
 
 // AddServer puts a server into the rack, powered off and empty. A second one with the same system ID is an error.

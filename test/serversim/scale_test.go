@@ -48,7 +48,7 @@ func testControlPlane(ctx context.Context, t *testing.T, l *lab.Lab, p *provider
 		g.Eventually(readiness(ctx, workload, nodeOf(victim)), goneWithin, poll).Should(Equal(corev1.ConditionUnknown))
 		g.Expect(processes(l, "."+victim)).To(BeEmpty())
 		g.Eventually(func() error {
-			_, err := workload.CoreV1().ConfigMaps("default").Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "written"}}, metav1.CreateOptions{})
+			_, err := workload.CoreV1().ConfigMaps("default").Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{GenerateName: "written-"}}, metav1.CreateOptions{})
 			return err
 		}, goneWithin, poll).Should(Succeed(), "two of three members are a quorum")
 		p.rack.PowerChanged(victim, true)
