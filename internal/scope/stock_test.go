@@ -109,7 +109,9 @@ func TestOldStockServesWhileItIsReadAnew(t *testing.T) {
 		done <- err
 	}()
 	<-w.arrived
-	g.Expect(s.Servers(t.Context(), nil, nil, time.Minute)).To(HaveLen(1))
+	bounded, cancel := context.WithTimeout(t.Context(), time.Minute) // Whoever waits here would wait for ever.
+	defer cancel()
+	g.Expect(s.Servers(bounded, nil, nil, time.Minute)).To(HaveLen(1))
 	close(w.release)
 	g.Expect(<-done).To(Succeed())
 	g.Expect(w.asked).To(Equal(2))
