@@ -186,11 +186,13 @@ func TestNodeWithoutAgentBlocksTheWholeVPC(t *testing.T) {
 	ten := v26_4.newTenant(t, "blocked", 2, nil)
 	g, good, bad := ten.g, ten.dpus[0], ten.dpus[1]
 	heal := ten.Inject(Fault{Kind: AgentDown, Target: bad.Name})
+	before := ten.node(bad.Name).UID
 	finish := ten.Inject(Fault{Kind: Reprovision, Target: bad.Name})
+	g.Eventually(func() string { return string(ten.node(bad.Name).UID) }).ShouldNot(Equal(string(before)))
 	finish()
 	g.Eventually(func() bool {
 		node := ten.node(bad.Name)
-		return node.UID != "" && node.Annotations[annotationVTEP] == ""
+		return node.UID != "" && node.UID != before && node.Annotations[annotationVTEP] == ""
 	}).Should(BeTrue())
 	ten.makeVPC(false)
 	ten.makeNetwork("n", "10.9.0.0/24")
