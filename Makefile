@@ -52,7 +52,11 @@ test-unit: ## Run the unit tests of the provider.
 # They depend on binaries the test cache does not know of, so that their results are never taken from it.
 .PHONY: test-integration
 test-integration: build controlplane $(KUSTOMIZE) ## Run the tests against the simulators and real API servers, and a short demo.
-	cd test && go test -count=1 -timeout 45m $$(go list ./... | grep -vE '$(DATAPLANE)')
+	cd test && go test -count=1 -timeout 45m $$(go list ./... | grep -vE '$(DATAPLANE)|$(BUSY)')
+	cd test && go test -count=1 -p 1 -timeout 45m $$(go list ./... | grep -E '$(BUSY)')
+
+# The packages that need a machine for themselves: they play many scenes at once.
+BUSY := /test/(fabricwing_test|troubles)$$
 
 # The packages that run OVN, one at a time: they measure.
 DATAPLANE := /test/(ovnlab|ovn_test|ovnvpc_test|dataplane_test)$$

@@ -172,9 +172,15 @@ func (o *observation) holds() bool {
 // explained says more of a DPU that does not live, where more is known.
 func (o *observation) explained(finding vpc.Finding) vpc.Finding {
 	if o.unpowered && finding.Reason == infrav1.DPUNotReadyReason {
-		finding.Reason = infrav1.DPUUnpoweredWithHostReason
-		finding.Message += "; its server is off, and a DPU in a slot without standby power goes down with it: power the server on"
+		return dark(finding)
 	}
+	return finding
+}
+
+// dark is a finding about a DPU that is off because its server is.
+func dark(finding vpc.Finding) vpc.Finding {
+	finding.Reason = infrav1.DPUUnpoweredWithHostReason
+	finding.Message += "; its server is off, and a DPU in a slot without standby power goes down with it: power the server on"
 	return finding
 }
 

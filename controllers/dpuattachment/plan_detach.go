@@ -83,7 +83,11 @@ func (o *observation) mayRepeat() vpc.Answer {
 
 // retreat makes the next step off.
 func (o *observation) retreat(d decision, c *card, plan vpc.Plan) decision {
-	d = o.undetached(d, plan.Finding)
+	finding := plan.Finding
+	if o.unpowered && plan.Step == vpc.StepWait && finding.Reason == infrav1.DetachingPortReason {
+		finding = dark(finding) // It went dark after the write.
+	}
+	d = o.undetached(d, finding)
 	if plan.Finding.Reason == infrav1.DetachUnprovenReason && !o.claim.asked {
 		d.needsClaim = true
 	}

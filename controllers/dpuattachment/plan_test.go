@@ -218,6 +218,11 @@ func TestDecideDetach(t *testing.T) {
 		{"attached", func(o *observation) { o.running(t) }, expected{step: vpc.StepUnplug, attached: detaching(infrav1.DetachingPortReason)}},
 		{"the memory is gone, the record is there", func(o *observation) { o.running(t); o.memory = memory{} }, expected{step: vpc.StepUnplug, attached: detaching(infrav1.DetachingPortReason)}},
 		{"unplugged", func(o *observation) { o.record(t, unplugged(o), false, true) }, expected{step: vpc.StepLeave, attached: detaching(infrav1.DetachingVPCReason)}},
+		{"unplugging", func(o *observation) { o.attached(t).record(t, unplugged(o), false, true) }, expected{attached: detaching(infrav1.DetachingPortReason)}},
+		{"unplugging, and the DPU went dark with its server", func(o *observation) {
+			o.attached(t).record(t, unplugged(o), false, true)
+			o.unpowered = true
+		}, expected{attached: detaching(infrav1.DPUUnpoweredWithHostReason)}},
 		{"unplugged, booted in between", func(o *observation) {
 			o.record(t, unplugged(o), false, true)
 			o.cards[0].evidence.Node.Status.NodeInfo.BootID = "other"

@@ -15,12 +15,14 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/cluster-api/controllers/remote"
 	capiflags "sigs.k8s.io/cluster-api/util/flags"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
@@ -41,18 +43,18 @@ func NewScheme() *runtime.Scheme {
 
 // Run runs the wing until ctx ends.
 func Run(ctx context.Context, options *Options) error {
-	config, err := ctrl.GetConfig()
+	restConfig, err := ctrl.GetConfig()
 	if err != nil {
 		return fmt.Errorf("find the management cluster: %w", err)
 	}
-	config.QPS, config.Burst = options.KubeAPIQPS, options.KubeAPIBurst
-	config.UserAgent = remote.DefaultClusterAPIUserAgent(options.name())
+	restConfig.QPS, restConfig.Burst = options.KubeAPIQPS, options.KubeAPIBurst
+	restConfig.UserAgent = remote.DefaultClusterAPIUserAgent(options.name())
 
 	managerOptions, err := options.managerOptions()
 	if err != nil {
 		return err
 	}
-	mgr, err := ctrl.NewManager(config, managerOptions)
+	mgr, err := ctrl.NewManager(restConfig, managerOptions)
 	if err != nil {
 		return fmt.Errorf("make the manager: %w", err)
 	}
@@ -99,6 +101,9 @@ func (o *Options) managerOptions() (ctrl.Options, error) {
 		Cache:                         cacheOptions,
 		// Secrets are read when they are needed, one at a time: neither wing may list them.
 		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}}}},
+		// The priority queue of controller-runtime v0.24.1 can hang when it is shut down, and the lease is kept for as long as it hangs
+		// (kubernetes-sigs/controller-runtime#3538, mended after that release).
+		Controller: config.Controller{UsePriorityQueue: ptr.To(false)},
 		WebhookServer: webhook.NewServer(webhook.Options{
 			Port: o.WebhookPort, CertDir: o.WebhookCertDir, TLSOpts: tlsOptions,
 		}),

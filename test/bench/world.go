@@ -133,7 +133,7 @@ func managerOptions() ctrl.Options {
 	return ctrl.Options{
 		Scheme:     newScheme(),
 		Metrics:    metricsserver.Options{BindAddress: "0"},
-		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
+		Controller: config.Controller{SkipNameValidation: ptr.To(true), UsePriorityQueue: ptr.To(false)},
 		Cache:      cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
 	}
 }

@@ -32,7 +32,7 @@ const wingPoll = 100 * time.Millisecond
 func (s *site) startWing(ctx context.Context) error {
 	mgr, err := ctrl.NewManager(s.lab.HubConfig, ctrl.Options{
 		Scheme: s.lab.Hub.Scheme(), Logger: logr.Discard(), Metrics: metricsserver.Options{BindAddress: "0"},
-		Controller: config.Controller{SkipNameValidation: ptr.To(true)}, NewClient: s.told.newClient,
+		Controller: config.Controller{SkipNameValidation: ptr.To(true), UsePriorityQueue: ptr.To(false)}, NewClient: s.told.newClient,
 	})
 	if err != nil {
 		return err

@@ -98,8 +98,9 @@ func TestDPFEditsTheInterface(t *testing.T) {
 	g.Expect(dsi.GetGeneration()).To(Equal(int64(2)))
 	observed, _, _ := unstructured.NestedInt64(dsi.Object, "status", "observedGeneration")
 	g.Expect(observed).To(Equal(int64(2)))
-	unstructured.RemoveNestedField(dsi.Object, "spec", "template", "metadata")
-	g.Expect(ten.Fabric.management.Update(t.Context(), dsi)).To(Succeed())
+	ten.change(kindDSI, "n-pf0", func(dsi *unstructured.Unstructured) {
+		unstructured.RemoveNestedField(dsi.Object, "spec", "template", "metadata")
+	})
 	g.Eventually(stamped).Should(Equal(provisionerOVN))
 	g.Expect(ten.get(kindDSI, "n-pf0").GetGeneration()).To(Equal(int64(4)))
 	var adjusted []string

@@ -151,7 +151,7 @@ func (f *Fabric) controllers(ctx context.Context) error {
 	mgr, err := manager.New(f.options.Management, manager.Options{
 		Scheme: f.scheme, Logger: f.log, Metrics: metricsserver.Options{BindAddress: "0"},
 		Client:     client.Options{Cache: &client.CacheOptions{Unstructured: true}},
-		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
+		Controller: config.Controller{SkipNameValidation: ptr.To(true), UsePriorityQueue: ptr.To(false)},
 	})
 	if err != nil {
 		return fmt.Errorf("dpfsim: management cluster: %w", err)

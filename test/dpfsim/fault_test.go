@@ -11,6 +11,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -185,11 +186,13 @@ func TestNodeWithoutAgentBlocksTheWholeVPC(t *testing.T) {
 	ten := v26_4.newTenant(t, "blocked", 2, nil)
 	g, good, bad := ten.g, ten.dpus[0], ten.dpus[1]
 	heal := ten.Inject(Fault{Kind: AgentDown, Target: bad.Name})
+	before := ten.node(bad.Name).UID
 	finish := ten.Inject(Fault{Kind: Reprovision, Target: bad.Name})
+	g.Eventually(func() string { return string(ten.node(bad.Name).UID) }).ShouldNot(Equal(string(before)))
 	finish()
 	g.Eventually(func() bool {
 		node := ten.node(bad.Name)
-		return node.UID != "" && node.Annotations[annotationVTEP] == ""
+		return node.UID != "" && node.UID != before && node.Annotations[annotationVTEP] == ""
 	}).Should(BeTrue())
 	ten.makeVPC(false)
 	ten.makeNetwork("n", "10.9.0.0/24")
@@ -263,16 +266,14 @@ func TestApplyOnLabelChangeWaitsForAHuman(t *testing.T) {
 	t.Parallel()
 	ten := v26_4.newTenant(t, "held", 1, nil)
 	g, d := ten.g, ten.dpus[0]
-	dpu := ten.get(kindDPU, d.Name)
-	dpu.Object["spec"].(map[string]any)["nodeEffect"] = map[string]any{"hold": true, "applyOnLabelChange": true}
-	g.Expect(ten.Fabric.management.Update(t.Context(), dpu)).To(Succeed())
+	ten.change(kindDPU, d.Name, func(dpu *unstructured.Unstructured) {
+		dpu.Object["spec"].(map[string]any)["nodeEffect"] = map[string]any{"hold": true, "applyOnLabelChange": true}
+	})
 	ten.label(kindDPU, d.Name, map[string]any{ten.vpcKey(): "in"})
 	g.Eventually(func() string { return ten.phase(d.Name) }).Should(Equal(phaseNodeEffect))
-	name := d.Node + "-hold"
-	g.Eventually(ten.gone(kindDPUNodeMaintenance, name)).Should(BeFalse())
+	g.Eventually(ten.gone(kindDPUNodeMaintenance, maintenanceName(d.Node))).Should(BeFalse())
 	g.Consistently(func() map[string]string { return ten.node(d.Name).Labels }).ShouldNot(HaveKey(ten.vpcKey()))
-	maintenance := ten.get(kindDPUNodeMaintenance, name)
-	g.Expect(annotate(t.Context(), ten.Fabric.management, maintenance, map[string]string{annotationHold: "false"})).To(Succeed())
+	ten.release(d)
 	g.Eventually(func() map[string]string { return ten.node(d.Name).Labels }).Should(HaveKey(ten.vpcKey()))
 	g.Eventually(func() string { return ten.phase(d.Name) }).Should(Equal(phaseReady))
 }

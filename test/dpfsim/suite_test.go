@@ -242,6 +242,16 @@ func (ten *tenant) get(kind schema.GroupVersionKind, name string) *unstructured.
 	return object
 }
 
+// change edits an object that DPF's controllers may be writing to as well.
+func (ten *tenant) change(kind schema.GroupVersionKind, name string, edit func(*unstructured.Unstructured)) {
+	ten.t.Helper()
+	ten.g.Eventually(func() error {
+		object := ten.get(kind, name)
+		edit(object)
+		return ten.Fabric.management.Update(ten.ctx(), object)
+	}).Should(Succeed())
+}
+
 func (ten *tenant) remove(kind schema.GroupVersionKind, name string) {
 	ten.t.Helper()
 	object := newObject(kind)

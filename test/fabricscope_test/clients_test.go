@@ -185,25 +185,33 @@ func TestDPUClusterCredentialsRotate(t *testing.T) {
 	name := scope.CredentialRequestName("rotate", dpuCluster)
 	written := &corev1.Secret{}
 	key := client.ObjectKey{Namespace: scope.CredentialNamespace, Name: name}
+	// DPF's controllers may be writing to what is theirs.
+	change := func(object client.Object, key client.ObjectKey, edit func()) {
+		g.Eventually(func() error {
+			if err := world.DPFAdmin.Get(t.Context(), key, object); err != nil {
+				return err
+			}
+			edit()
+			return world.DPFAdmin.Update(t.Context(), object)
+		}).Should(Succeed())
+	}
 	g.Expect(world.DPFAdmin.Get(t.Context(), key, written)).To(Succeed())
 	good := written.Data[scope.CredentialSecretKey]
-	written.Data[scope.CredentialSecretKey] = []byte(strings.Replace(string(good), "token:", "tokenFile:", 1))
-	g.Expect(world.DPFAdmin.Update(t.Context(), written)).To(Succeed())
+	change(written, key, func() {
+		written.Data[scope.CredentialSecretKey] = []byte(strings.Replace(string(good), "token:", "tokenFile:", 1))
+	})
 	_, err = fabric.DPUCluster(t.Context(), dpuCluster)
 	var refused *scope.KubeconfigError
 	g.Expect(errors.As(err, &refused)).To(BeTrue(), "%v", err)
 	g.Expect(reason(err)).To(Equal(infrav1.SecretInvalidReason))
 
-	written.Data[scope.CredentialSecretKey] = good
-	g.Expect(world.DPFAdmin.Update(t.Context(), written)).To(Succeed())
+	change(written, key, func() { written.Data[scope.CredentialSecretKey] = good })
 	_, err = fabric.DPUCluster(t.Context(), dpuCluster)
 	g.Expect(err).NotTo(HaveOccurred())
 
 	// Somebody else's request of the same name is not used.
 	request := &svcv1alpha1.DPUServiceCredentialRequest{}
-	g.Expect(world.DPFAdmin.Get(t.Context(), client.ObjectKey{Namespace: dpfNamespace, Name: name}, request)).To(Succeed())
-	request.Annotations = nil
-	g.Expect(world.DPFAdmin.Update(t.Context(), request)).To(Succeed())
+	change(request, client.ObjectKey{Namespace: dpfNamespace, Name: name}, func() { request.Annotations = nil })
 	g.Expect(world.DPFAdmin.Delete(t.Context(), written)).To(Succeed())
 	_, err = fabric.DPUCluster(t.Context(), dpuCluster)
 	g.Expect(err).To(MatchError(ContainSubstring("somebody else")))

@@ -40,7 +40,7 @@ func startControllers(t *testing.T) {
 	g := NewWithT(t)
 	mgr, err := ctrl.NewManager(world.HubConfig, ctrl.Options{
 		Scheme: world.Hub.Scheme(), Logger: logr.Discard(), Metrics: metricsserver.Options{BindAddress: "0"},
-		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
+		Controller: config.Controller{SkipNameValidation: ptr.To(true), UsePriorityQueue: ptr.To(false)},
 	})
 	g.Expect(err).NotTo(HaveOccurred())
 	fabrics := scope.NewFabrics(scope.FabricsOptions{

@@ -74,7 +74,7 @@ func newWatcher(t *testing.T) *watcher {
 func newManager(g *WithT) ctrl.Manager {
 	mgr, err := ctrl.NewManager(world.hub.config, ctrl.Options{
 		Scheme: world.hub.client.Scheme(), Logger: logr.Discard(), Metrics: metricsserver.Options{BindAddress: "0"},
-		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
+		Controller: config.Controller{SkipNameValidation: ptr.To(true), UsePriorityQueue: ptr.To(false)},
 	})
 	g.Expect(err).NotTo(HaveOccurred())
 	return mgr

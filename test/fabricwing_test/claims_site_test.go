@@ -177,7 +177,7 @@ func (s *site) run(audit time.Duration) {
 	s.t.Helper()
 	mgr, err := ctrl.NewManager(world.HubConfig, ctrl.Options{
 		Scheme: world.Hub.Scheme(), Logger: logr.Discard(), Metrics: metricsserver.Options{BindAddress: "0"},
-		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
+		Controller: config.Controller{SkipNameValidation: ptr.To(true), UsePriorityQueue: ptr.To(false)},
 	})
 	s.Expect(err).NotTo(HaveOccurred())
 	all := fabrics{wing: s.wing, Fabrics: scope.NewFabrics(scope.FabricsOptions{

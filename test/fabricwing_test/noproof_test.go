@@ -168,7 +168,7 @@ func (r noProofRow) run(w *wing, f *facts, n int) (seenAfter, resumed time.Durat
 		case asked:
 			begin()
 			if r.sees == "Attached=False/DPUNotReady" || r.trouble.name == noStandby.name {
-				w.Eventually(w.eligibilityReason(y.d)).ShouldNot(HavePrefix("True/"))
+				w.Eventually(w.eligibilityReason(y.d)).Should(HavePrefix("False/"), "not what an earlier row left")
 			}
 			close(ready)
 		default:

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/pprof"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -270,7 +272,7 @@ func (w *wing) start() {
 	w.t.Helper()
 	mgr, err := ctrl.NewManager(world.HubConfig, ctrl.Options{
 		Scheme: world.Hub.Scheme(), Logger: logr.Discard(), Metrics: metricsserver.Options{BindAddress: "0"},
-		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
+		Controller: config.Controller{SkipNameValidation: ptr.To(true), UsePriorityQueue: ptr.To(false)},
 	})
 	w.Expect(err).NotTo(HaveOccurred())
 	all := fabrics{wing: w, Fabrics: scope.NewFabrics(scope.FabricsOptions{
@@ -303,7 +305,9 @@ func (w *wing) start() {
 		once.Do(func() {
 			cancel()
 			if err := <-ended; err != nil {
-				w.t.Errorf("manager: %v", err)
+				var running strings.Builder
+				_ = pprof.Lookup("goroutine").WriteTo(&running, 1)
+				w.t.Errorf("manager: %v; what runs:\n%s", err, running.String())
 			}
 		})
 	}

@@ -123,7 +123,7 @@ func (p *process) manager(ctx context.Context) (ctrl.Manager, error) {
 	options := ctrl.Options{
 		Scheme: w.scheme, Logger: w.logger(p.name),
 		Metrics:                 metricsserver.Options{BindAddress: "0"},
-		Controller:              config.Controller{SkipNameValidation: ptr.To(true)},
+		Controller:              config.Controller{SkipNameValidation: ptr.To(true), UsePriorityQueue: ptr.To(false)},
 		Client:                  client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
 		GracefulShutdownTimeout: ptr.To(10 * time.Second),
 	}
