@@ -22,7 +22,7 @@ const (
 	nsFabricAway = "fabric-away"
 
 	// staleWithin is longer than the fabric's proofMaxAge.
-	staleWithin = 2 * time.Minute
+	staleWithin = 60 * time.Second
 )
 
 func theIdentity() *infrav1.MaasClusterIdentity {

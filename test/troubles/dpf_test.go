@@ -35,7 +35,7 @@ const (
 	nsForger    = "forger"
 
 	// heldWithin is longer than the fabric's detachTimeout.
-	heldWithin = 150 * time.Second
+	heldWithin = 80 * time.Second
 )
 
 // testAgentDown cannot prove that the port was unplugged: the server is held, and given back once the agent lives again.

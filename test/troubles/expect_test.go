@@ -25,8 +25,8 @@ import (
 const (
 	pollEvery = 100 * time.Millisecond
 	// soon is for what the wings do by themselves within some poll intervals; upWithin for a machine's whole way up or down.
-	soon     = 90 * time.Second
-	upWithin = 3 * time.Minute
+	soon     = 40 * time.Second
+	upWithin = 90 * time.Second
 )
 
 // object is one that says how it is.

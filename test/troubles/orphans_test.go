@@ -99,7 +99,7 @@ func expectOrphans(t *testing.T, identity *infrav1.MaasClusterIdentity, want ...
 }
 
 // auditWithin is for the audit, which TestMain lets run often, to find what is wrong twice.
-const auditWithin = 2 * time.Minute
+const auditWithin = 60 * time.Second
 
 // listsOrphans says what is wrong with the list of orphans; empty if it has these and no others.
 func listsOrphans(identity *infrav1.MaasClusterIdentity, want ...infrav1.OrphanServer) string {

@@ -20,7 +20,7 @@ import (
 const (
 	lookEvery = 250 * time.Millisecond
 	// patience is for how long a wing may be too busy to answer.
-	patience = 15 * time.Second
+	patience = 5 * time.Second
 )
 
 // wingWatch sees to it that both wings live on as the same processes and stay ready, whatever happens to what they talk to.
