@@ -21,9 +21,11 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -149,7 +151,9 @@ func ship(ctx context.Context) error {
 func manage(ctx context.Context, stops *[]func() error) error {
 	config := rest.CopyConfig(world.config)
 	config.Impersonate = rest.ImpersonationConfig{UserName: wingAccount, Groups: []string{"system:serviceaccounts", "system:authenticated"}}
-	mgr, err := ctrl.NewManager(config, ctrl.Options{Scheme: world.scheme, Metrics: server.Options{BindAddress: "0"}})
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme: world.scheme, Metrics: server.Options{BindAddress: "0"}, Controller: ctrlconfig.Controller{UsePriorityQueue: ptr.To(false)},
+	})
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func TestInitAndUpgrade(t *testing.T) {
 	g.Expect(c.clusterctl(t, "upgrade", "plan")).To(ContainSubstring("You are already up to date"))
 
 	_, err := tryClusterctl(t, nil, "delete", "--infrastructure", "maas-dpu", "--include-crd", "--kubeconfig", c.kubeconfig)
-	g.Expect(err).To(MatchError(ContainSubstring("MaasRemediation")), "kinds of which there are objects")
+	g.Expect(err).To(MatchError(ContainSubstring("found existing objects for provider CRDs")))
 	c.clusterctl(t, "delete", "--infrastructure", "maas-dpu")
 	g.Expect(c.inventory(g)).NotTo(HaveKey(machineNamespace + "/" + provider))
 	g.Expect(apierrors.IsNotFound(c.Get(t.Context(), client.ObjectKeyFromObject(deployment), deployment))).To(BeTrue())
