@@ -27,8 +27,8 @@ const (
 	etcdClientPort = 2379
 	apiServerPort  = 6443
 	kubeSystem     = metav1.NamespaceSystem
-	// promotionTimeout is kubeadm's for each call to etcd.
-	promotionTimeout = 2 * time.Minute
+	// etcdCallTimeout is kubeadm's for each call to etcd, within which it repeats what etcd refuses.
+	etcdCallTimeout = 2 * time.Minute
 	restartInterval  = 2 * time.Second
 
 	etcdURLsAnnotation  = "kubeadm.kubernetes.io/etcd.advertise-client-urls"
@@ -165,9 +165,9 @@ func (r *Rack) joinControlPlane(ctx context.Context, s *server, n *node) error {
 		return err
 	}
 	r.joins(c, s)
-	learner, err := membership.AddLearner(ctx, n.etcdPorts.PeerURL())
+	learner, err := announce(ctx, membership, n.etcdPorts.PeerURL())
 	if err != nil {
-		return fmt.Errorf("kubeadm join: %w", err)
+		return err
 	}
 	return r.startMember(ctx, c, s, n, &joining{membership: membership, learner: learner, members: members})
 }
@@ -205,6 +205,19 @@ func healthyMembers(ctx context.Context, membership *controlplane.Membership, pa
 	return members, nil
 }
 
+// announce makes the server a member without a vote. etcd refuses until all who have one have been connected for some seconds.
+func announce(ctx context.Context, membership *controlplane.Membership, peerURL string) (learner controlplane.EtcdMember, err error) {
+	var last error
+	err = wait.PollUntilContextTimeout(ctx, joinInterval, etcdCallTimeout, true, func(ctx context.Context) (bool, error) {
+		learner, last = membership.AddLearner(ctx, peerURL)
+		return last == nil, nil
+	})
+	if err != nil {
+		return learner, fmt.Errorf("kubeadm join: adding the learner: %w", errors.Join(last, err))
+	}
+	return learner, nil
+}
+
 // joining is a member that has been announced to the others.
 type joining struct {
 	membership *controlplane.Membership
@@ -215,7 +228,7 @@ type joining struct {
 // promote waits until the learner has caught up, and gives it its vote.
 func (j *joining) promote(ctx context.Context) error {
 	var last error
-	err := wait.PollUntilContextTimeout(ctx, joinInterval, promotionTimeout, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(ctx, joinInterval, etcdCallTimeout, true, func(ctx context.Context) (bool, error) {
 		last = j.membership.Promote(ctx, j.learner.ID)
 		return last == nil, nil
 	})
