@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
@@ -47,12 +48,14 @@ func (p *pass) allocate(ctx context.Context, step Step) (Step, error) {
 	m, sent, refused, err := p.claim(ctx)
 	switch {
 	case err != nil:
+		if apierrors.IsConflict(err) {
+			outcome = scope.OutcomeConflict
+		}
 		return step, err
 	case maas.IsUnknownOutcome(refused):
 		return p.notAllocated(refused), nil
 	case refused != nil:
-		// Nothing was taken: the next pass need not look for it.
-		p.machine.Status.LastAllocateTime = nil
+		p.answered()
 		if maas.IsNoMatch(refused) {
 			outcome = scope.OutcomeRefused
 		}
@@ -84,6 +87,7 @@ func (p *pass) claim(ctx context.Context) (m maas.Machine, sent time.Time, refus
 	if err := p.persistStatus(ctx, func(s *infrav1.MaasMachineStatus) { s.LastAllocateTime = &now }); err != nil {
 		return m, sent, nil, err
 	}
+	p.r.memory.update(p.machine.UID, func(known *memo) { known.answered = time.Time{} })
 	for _, offer := range offers {
 		sent = p.r.Clock.Now()
 		m, refused = p.identity.MAAS.Allocate(asking, p.token(), offer, p.comment())
@@ -92,6 +96,14 @@ func (p *pass) claim(ctx context.Context) (m maas.Machine, sent time.Time, refus
 		}
 	}
 	return m, sent, refused, nil
+}
+
+// answered forgets an allocation by which nothing was taken. The next pass may still be shown it: it need not look for a server.
+func (p *pass) answered() {
+	if at := p.machine.Status.LastAllocateTime; at != nil {
+		p.r.memory.update(p.machine.UID, func(known *memo) { known.answered = at.Time })
+	}
+	p.machine.Status.LastAllocateTime = nil
 }
 
 // turn says who asks, and for what: machines that want the same are refused together.

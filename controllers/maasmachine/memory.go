@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -35,6 +36,13 @@ type memo struct {
 	bootstrapUntil time.Time
 	// toldScarce says that people were told that no server is free.
 	toldScarce bool
+	// answered is the lastAllocateTime of the last allocation, if MAAS refused it: a status that still tells of it is an old one.
+	answered time.Time
+}
+
+// allocateAnswered reports whether MAAS has refused the allocation the status tells of. The API server keeps whole seconds.
+func (m memo) allocateAnswered(at *metav1.Time) bool {
+	return at != nil && !m.answered.IsZero() && m.answered.Unix() == at.Unix()
 }
 
 type serverKey struct {

@@ -109,7 +109,7 @@ func (p *pass) observeTimes(o *Observation) {
 		deadlines = p.identity.Object.Spec.Deadlines
 	}
 	// The API server keeps whole seconds.
-	if at := p.machine.Status.LastAllocateTime; at != nil {
+	if at := p.machine.Status.LastAllocateTime; at != nil && !p.r.memory.of(p.machine.UID).allocateAnswered(at) {
 		o.AllocateUntil = at.Add(time.Second + secondsOr(deadlines.AllocateSeconds, maas.DefaultAllocateTimeout) + p.r.OutcomeWindow)
 	}
 	if at := p.machine.Status.DeployStartTime; at != nil {

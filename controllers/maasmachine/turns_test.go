@@ -107,6 +107,55 @@ func TestATurnIsGivenBack(t *testing.T) {
 	}
 }
 
+// TestAnOldStatusKeepsItsPlace: a cache that still shows the allocation MAAS has refused makes a machine neither look for a server it
+// was not given nor lose its place to a cluster that has one already.
+func TestAnOldStatusKeepsItsPlace(t *testing.T) {
+	s := newScene(t, "a")
+	s.region.servers["a"].Status = maas.StatusNew
+	s.claimed("m")
+	behind := s.behind()
+	s.pass("m")
+	behind(true)
+	calls := s.region.count("allocate")
+	s.Expect(calls).To(Equal(1))
+	s.region.servers["a"].Status = maas.StatusReady
+	s.clock.Step(poll)
+	holding := map[types.NamespacedName]types.NamespacedName{{Namespace: "blue", Name: "other"}: elsewhere.Cluster}
+	for range 3 {
+		s.Expect(s.pass("m").RequeueAfter).To(BeNumerically("<", poll/2), "it comes back at once")
+		_, verdict := s.turns.Take(elsewhere, holding)
+		s.Expect(verdict).To(Equal(scope.TurnAfter))
+	}
+	s.Expect(s.region.count("allocate")).To(Equal(calls), "nothing is asked for that could not be recorded")
+	behind(false)
+	s.pass("m")
+	s.Expect(s.region.servers["a"].Owner).To(Equal(account))
+}
+
+// behind lets the cache be behind, or not: it shows machines as they were when MAAS was about to be asked.
+func (s *scene) behind() (set func(bool)) {
+	var old *infrav1.MaasMachine
+	is := false
+	s.objects = interceptor.NewClient(s.objects, interceptor.Funcs{
+		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, object client.Object, patch client.Patch, opts ...client.SubResourcePatchOption) error {
+			err := c.SubResource(sub).Patch(ctx, object, patch, opts...)
+			if m, ok := object.(*infrav1.MaasMachine); ok && err == nil && m.Status.LastAllocateTime != nil {
+				old = m.DeepCopy()
+			}
+			return err
+		},
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, opts ...client.GetOption) error {
+			if m, ok := object.(*infrav1.MaasMachine); ok && is {
+				old.DeepCopyInto(m)
+				return nil
+			}
+			return c.Get(ctx, key, object, opts...)
+		},
+	})
+	s.restart()
+	return func(now bool) { is = now }
+}
+
 // conflicts lets every change of a status meet a newer version.
 func (s *scene) conflicts() {
 	s.objects = interceptor.NewClient(s.objects, interceptor.Funcs{

@@ -43,6 +43,8 @@ const (
 	OutcomeTaken Outcome = "Taken"
 	// OutcomeRefused means that nothing is free for these Wants now.
 	OutcomeRefused Outcome = "Refused"
+	// OutcomeConflict means that MAAS was not asked, because the machine was changed meanwhile: it comes back and keeps its place.
+	OutcomeConflict Outcome = "Conflict"
 	// OutcomeFailed is anything else, a lost answer included.
 	OutcomeFailed Outcome = "Failed"
 )
@@ -80,7 +82,7 @@ type Turns struct {
 type waiter struct {
 	Turn
 	since, seen time.Time
-	// failed is when its own last allocation failed.
+	// failed is when its own last allocation failed, or was not sent.
 	failed time.Time
 }
 
@@ -179,14 +181,21 @@ func (t *Turns) done(grant *Grant, outcome Outcome) {
 			t.scarce[grant.Wants] = scarcity{until}
 		}
 		delete(t.failing, grant.Cluster)
+	case OutcomeConflict:
+		t.comesBack(grant.Machine, now)
 	default:
 		t.failing[grant.Cluster] = failures{count: t.failing[grant.Cluster].count + 1, at: now}
-		if w, ok := t.waiting[grant.Machine]; ok {
-			w.failed = now
-		}
+		t.comesBack(grant.Machine, now)
 	}
 	t.expire(now)
 	t.callNext()
+}
+
+// comesBack notes that the machine asks again by itself. The caller holds the lock.
+func (t *Turns) comesBack(machine types.NamespacedName, now time.Time) {
+	if w, ok := t.waiting[machine]; ok {
+		w.failed = now
+	}
 }
 
 // refusedUntil counts from when MAAS was asked, so that a poll later it is asked again; a MAAS that takes long to refuse gets

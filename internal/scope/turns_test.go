@@ -241,6 +241,12 @@ func TestWhoFailsAgainAndAgainHoldsUpNobody(t *testing.T) {
 	q.clock.Step(q.turns.interval)
 	q.expect(TurnAfter, "a2")
 
+	// Who could not ask, because it was changed meanwhile, did not fail.
+	for range 3 {
+		q.expect(TurnGranted, "b1").Done(OutcomeConflict)
+		q.expect(TurnAfter, "a2")
+	}
+
 	// An allocation that hangs counts as under way, but not for ever.
 	hangs := q.expect(TurnGranted, "b1")
 	q.expect(TurnAfter, "a2")

@@ -117,6 +117,8 @@ func (r *replacedCluster) failTwice(t *testing.T, identity *infrav1.MaasClusterI
 type replacedCluster struct {
 	*demo.Tenant
 	space *tenant
+	// seen are the names of all MaasMachines so far: the next one is new, however soon it came.
+	seen []string
 }
 
 // newReplaced brings the cluster up, with its two workers, and takes it down at the test's end.
@@ -141,6 +143,7 @@ func newReplaced(t *testing.T) *replacedCluster {
 			t.Fatal(err)
 		}
 	}
+	r.seen = r.names(suite)
 	return r
 }
 
@@ -186,23 +189,25 @@ func (r *replacedCluster) names(ctx context.Context) []string {
 // grow scales the workers up by one and returns the new machine.
 func (r *replacedCluster) grow(t *testing.T, workers int32) *machine {
 	t.Helper()
-	before := r.names(suite)
 	deployment := &clusterv1.MachineDeployment{ObjectMeta: metav1.ObjectMeta{Namespace: nsReplaced, Name: nsReplaced + "-workers"}}
 	scale(t, deployment, workers)
-	return r.newcomer(t, before)
+	return r.newcomer(t, soon)
 }
 
-func (r *replacedCluster) newcomer(t *testing.T, before []string) *machine {
+// newcomer waits for a machine that was not there before.
+func (r *replacedCluster) newcomer(t *testing.T, within time.Duration) *machine {
 	t.Helper()
 	var found *machine
-	eventually(t, soon, "there is a new machine", func(ctx context.Context) string {
-		for _, name := range r.names(ctx) {
-			if !slices.Contains(before, name) {
+	eventually(t, within, "there is a new machine", func(ctx context.Context) string {
+		names := r.names(ctx)
+		for _, name := range names {
+			if !slices.Contains(r.seen, name) {
+				r.seen = append(r.seen, name)
 				found = &machine{tenant: r.space, name: name}
 				return ""
 			}
 		}
-		return fmt.Sprintf("there are %v", before)
+		return fmt.Sprintf("there are %v, all seen before", names)
 	})
 	return found
 }
@@ -284,8 +289,7 @@ func (r *replacedCluster) suspectHeld(t *testing.T, identity *infrav1.MaasCluste
 // replacementOf waits until Cluster API has deleted the Machine because of its health check, and returns the one made in its place.
 func (r *replacedCluster) replacementOf(t *testing.T, m *machine) *machine {
 	t.Helper()
-	before := r.names(suite)
-	found := r.newcomer(t, before)
+	found := r.newcomer(t, givenUpFor*time.Second+upWithin)
 	eventually(t, upWithin, "machine "+m.name+" is gone", func(ctx context.Context) string {
 		if slices.Contains(r.names(ctx), m.name) {
 			return "it still exists"
