@@ -6,8 +6,10 @@ package maasmachine
 import (
 	"slices"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	infrav1 "github.com/dpucloud/cluster-api-provider-maas-dpu/api/v1beta1"
 	"github.com/dpucloud/cluster-api-provider-maas-dpu/pkg/maas"
@@ -63,4 +65,26 @@ func TestNothingIsAskedAfterTheLastTry(t *testing.T) {
 	s.Expect(s.step("m").RequeueAfter).To(BeZero())
 	s.Expect(s.region.calls).To(HaveLen(calls))
 	s.Expect(slices.DeleteFunc(s.told(), func(e string) bool { return e != "Warning DeployFailed deployment failed on 2 servers" })).To(HaveLen(1))
+}
+
+// TestNothingIsWrittenWhileAMachineIsMade: Cluster API would give it up for another.
+func TestNothingIsWrittenWhileAMachineIsMade(t *testing.T) {
+	s := newScene(t, "a")
+	var owners []metav1.OwnerReference
+	s.add("m", func(m *infrav1.MaasMachine) {
+		owners, m.OwnerReferences = m.OwnerReferences, nil
+		m.CreationTimestamp = metav1.NewTime(s.clock.Now())
+	})
+	made := s.get("m").ResourceVersion
+	s.clock.Step(time.Second)
+	s.Expect(s.pass("m").RequeueAfter).To(Equal(ownedWithin - time.Second))
+	s.Expect(s.get("m").ResourceVersion).To(Equal(made))
+
+	s.clock.Step(ownedWithin)
+	s.until("m", shows(infrav1.ServerClaimedCondition, infrav1.WaitingForMachineReason))
+
+	m := s.get("m")
+	m.OwnerReferences = owners
+	s.Expect(s.objects.Update(s.Context(), m)).To(Succeed())
+	s.up("m")
 }

@@ -85,6 +85,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, err
 	}
 	ctx = ctrl.LoggerInto(ctx, p.log)
+	if left := p.madeFor(); left > 0 {
+		return ctrl.Result{RequeueAfter: left}, nil
+	}
 	if added, err := finalizers.EnsureFinalizer(ctx, r.Client, machine, infrav1.MaasMachineFinalizer); added || err != nil {
 		return ctrl.Result{}, err
 	}
@@ -110,6 +113,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{RequeueAfter: jitter(100*time.Millisecond, 1)}, nil
 	}
 	return result, err
+}
+
+// madeFor is for how long nothing is written to a new machine that no Machine owns: whoever makes it is not done. Cluster API gives
+// up a machine if it meets newer versions of it before the Machine is made, and makes another beside it.
+func (p *pass) madeFor() time.Duration {
+	if p.owner != nil || !p.machine.DeletionTimestamp.IsZero() || controllerutil.ContainsFinalizer(p.machine, infrav1.MaasMachineFinalizer) {
+		return 0
+	}
+	return min(p.machine.CreationTimestamp.Add(ownedWithin).Sub(p.r.Clock.Now()), ownedWithin)
 }
 
 // identityName is the identity that is asked, or will be; empty if none is known.

@@ -44,6 +44,8 @@ const (
 
 	defaultPollInterval  = 5 * time.Second
 	defaultAuditInterval = 10 * time.Minute
+	// ownedWithin is how long Cluster API may take from making a MaasMachine to making its Machine.
+	ownedWithin = 10 * time.Second
 	// defaultRefusalGrace lets what the fabric has not seen yet pass before a server is given back for it.
 	defaultRefusalGrace = 20 * time.Second
 	// unknownGraces is how many times longer the fabric may not know whether it refuses.
