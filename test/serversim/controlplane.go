@@ -29,7 +29,7 @@ const (
 	kubeSystem     = metav1.NamespaceSystem
 	// etcdCallTimeout is kubeadm's for each call to etcd, within which it repeats what etcd refuses.
 	etcdCallTimeout = 2 * time.Minute
-	restartInterval  = 2 * time.Second
+	restartInterval = 2 * time.Second
 
 	etcdURLsAnnotation  = "kubeadm.kubernetes.io/etcd.advertise-client-urls"
 	apiServerAnnotation = "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"

@@ -6,7 +6,6 @@ package topology_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -78,9 +77,6 @@ func (c *topologyCluster) hasSurge(t *testing.T, cluster *clusterv1.Cluster, wan
 // changesControlPlaneImage changes the image of all machines whose group does not say otherwise, which the workers' does: the control
 // plane's one machine is replaced, by a second server that joins before the first is given back.
 func (c *topologyCluster) changesControlPlaneImage(t *testing.T) {
-	if os.Getenv("TOPOLOGY_CONTROL_PLANE") == "" {
-		t.Skip("TOPOLOGY_CONTROL_PLANE=1 lets the control plane be rolled out too, which takes simulated servers that join one")
-	}
 	c.caughtUp(t)
 	before, revision, journal := c.ledger.page(), c.revision(t), len(world.MAAS.Journal())
 	old := c.controlPlane(t)
