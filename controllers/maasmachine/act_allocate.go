@@ -172,7 +172,7 @@ func (p *pass) busy(step Step) Step {
 
 func (p *pass) scarce() Step {
 	return wait(PaceTurn, saysNo(infrav1.ServerClaimedCondition, infrav1.NoServerAvailableReason, "no server is free that "+p.wanted()+
-		": the next one is taken; the operator adds or frees servers, or ask for less"))
+		": the machine takes the next one; the operator can free or add servers, or ask for less in a new template"))
 }
 
 func (p *pass) notAllocated(err error) Step { return p.putOff(err, p.allocateRefused(err)) }
