@@ -280,6 +280,11 @@ func (g *group) describe(ctx context.Context) string {
 			for _, c := range of.Status.Conditions {
 				fmt.Fprintf(&b, "\n  %s=%s %s: %s", c.Type, c.Status, c.Reason, c.Message)
 			}
+			for _, boot := range world.Rack.Boots() {
+				if boot.SystemID == of.Status.SystemID {
+					fmt.Fprintf(&b, "\n  booted, joined=%t %s", boot.Joined, boot.Reason)
+				}
+			}
 		}
 	}
 	if b.Len() == 0 {

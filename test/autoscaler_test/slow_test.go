@@ -110,17 +110,22 @@ func finish(t *testing.T, pool string) {
 	}
 }
 
-// waitDeploying waits until the group's only machine is claimed, attached and being deployed.
+// waitDeploying waits until the group's only machine is claimed, attached and being deployed, and the installer writes to the disk:
+// what a server does before it is switched on is nothing it could end.
 func (g *group) waitDeploying() *clusterv1.Machine {
 	g.Helper()
 	machine := &g.waitMachines(1)[0]
 	eventually(g.T, machine.Name+" is being deployed", func(ctx context.Context) string {
 		of := g.maasMachine(ctx, machine.Name)
 		if of != nil && conditions.IsTrue(of, infrav1.DPUAttachedCondition) && conditions.GetReason(of, infrav1.DeployedCondition) == infrav1.DeployingReason &&
-			len(effects(machine.Name, "deploy")) == 1 {
+			len(effects(machine.Name, "deploy")) == 1 && installs(of.Status.SystemID) {
 			return ""
 		}
 		return g.describe(ctx)
 	})
 	return machine
+}
+
+func installs(systemID string) bool {
+	return slices.ContainsFunc(world.MAAS.Machines(), func(s maassim.MachineState) bool { return s.SystemID == systemID && s.PoweredOn && s.OSInstalled })
 }
