@@ -6,6 +6,7 @@ package controlplane
 import (
 	"bufio"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
@@ -60,8 +61,20 @@ func newFakeServer(g Gomega, ca *pki.CA, name string) *fakeServer {
 // caller opens a connection through the balancer and says who answers on it.
 type caller struct{ *tls.Conn }
 
-func dial(port int32) (*caller, error) {
-	connection, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), &tls.Config{InsecureSkipVerify: true})
+// dialer trusts the servers' CA.
+type dialer struct {
+	port  int32
+	roots *x509.CertPool
+}
+
+func newDialer(port int32, ca *pki.CA) dialer {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca.CertPEM)
+	return dialer{port, roots}
+}
+
+func (d dialer) dial() (*caller, error) {
+	connection, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", d.port), &tls.Config{RootCAs: d.roots, MinVersion: tls.VersionTLS12})
 	if err != nil {
 		return nil, err
 	}
@@ -86,10 +99,10 @@ func (c *caller) ask() (string, error) {
 }
 
 // whoAnswers calls a few times, with a new connection each.
-func whoAnswers(g Gomega, port int32) map[string]bool {
+func (d dialer) whoAnswers(g Gomega) map[string]bool {
 	names := map[string]bool{}
 	for range 4 {
-		c, err := dial(port)
+		c, err := d.dial()
 		g.Expect(err).NotTo(HaveOccurred())
 		name, err := c.ask()
 		g.Expect(err).NotTo(HaveOccurred())
@@ -105,11 +118,12 @@ func TestBalancer(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	port, err := proc.FreePort()
 	g.Expect(err).NotTo(HaveOccurred())
+	d := newDialer(port, ca)
 	balancer, err := NewBalancer(port)
 	g.Expect(err).NotTo(HaveOccurred())
 	_, err = NewBalancer(port)
 	g.Expect(err).To(MatchError(proc.ErrAddressInUse))
-	_, err = dial(port)
+	_, err = d.dial()
 	g.Expect(err).To(HaveOccurred(), "nobody serves yet")
 
 	one, two := newFakeServer(g, ca, "one"), newFakeServer(g, ca, "two")
@@ -117,11 +131,11 @@ func TestBalancer(t *testing.T) {
 	defer two.Close()
 	g.Expect(balancer.Add("one", one.running)).To(Succeed())
 	g.Expect(balancer.Add("two", two.running)).To(Succeed())
-	g.Expect(whoAnswers(g, port)).To(HaveLen(2), "both take turns")
+	g.Expect(d.whoAnswers(g)).To(HaveLen(2), "both take turns")
 
 	var stuck *caller
 	g.Eventually(func(g Gomega) {
-		stuck, err = dial(port)
+		stuck, err = d.dial()
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(stuck.ask()).To(Equal("one"))
 	}, soon, poll).Should(Succeed())
@@ -130,17 +144,17 @@ func TestBalancer(t *testing.T) {
 		_, err := stuck.ask()
 		return err
 	}, soon, poll).Should(HaveOccurred(), "its connections are cut")
-	g.Expect(whoAnswers(g, port)).To(Equal(map[string]bool{"two": true}))
+	g.Expect(d.whoAnswers(g)).To(Equal(map[string]bool{"two": true}))
 
 	two.sick.Store(true)
-	g.Eventually(func() map[string]bool { return whoAnswers(g, port) }, soon, poll).Should(HaveLen(2), "with none healthy any is tried")
+	g.Eventually(func() map[string]bool { return d.whoAnswers(g) }, soon, poll).Should(HaveLen(2), "with none healthy any is tried")
 
 	two.CloseClientConnections()
 	two.Close()
-	g.Expect(whoAnswers(g, port)).To(Equal(map[string]bool{"one": true}), "a dead server is passed over")
+	g.Expect(d.whoAnswers(g)).To(Equal(map[string]bool{"one": true}), "a dead server is passed over")
 	one.sick.Store(false)
 
-	last, err := dial(port)
+	last, err := d.dial()
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(last.ask()).To(Equal("one"))
 	balancer.Remove("one")
